@@ -1,0 +1,13 @@
+/* The commands of quotemill, a file each. Every one parses its own arguments (argv[0] is the command's name) and gives the
+ * exit code of the program. */
+#ifndef QM_COMMAND_H
+#define QM_COMMAND_H
+
+int qm_cmd_init(int argc, char **argv);
+int qm_cmd_enroll(int argc, char **argv);
+int qm_cmd_verify(int argc, char **argv);
+int qm_cmd_log(int argc, char **argv);
+int qm_cmd_gen(int argc, char **argv);
+int qm_cmd_cpu(int argc, char **argv);
+
+#endif

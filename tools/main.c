@@ -1,0 +1,45 @@
+/* quotemill: finds the command and runs it. */
+#include <stdio.h>
+#include <string.h>
+
+#include "codec/error.h"
+#include "tools/command.h"
+#include "tools/options.h"
+
+static const struct {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *summary;
+} commands[] = {
+    {"cpu", NULL, "kernels found, chosen, and why"},
+};
+
+static int help(void)
+{
+    puts("Usage: quotemill COMMAND [options]\n"
+         "Checks the boot integrity of a fleet: TPM 2.0 quotes in, one verdict a record out.\n\nCommands:");
+    for (size_t i = 0; i < QM_COUNT(commands); i++)
+        printf("  %-10s%s\n", commands[i].name, commands[i].summary);
+    puts("\n'quotemill COMMAND --help' tells more. --version shows the version.\n"
+         "Exit codes: 0 nothing wrong, 1 something is, 2 usage, 3 the environment failed, 4 self-test failed, 75 busy.");
+    return qm_stdout_close("help");
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        fputs("quotemill: a command is missing; see quotemill --help\n", stderr);
+        return QM_EXIT_USAGE;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0)
+        return help();
+    if (strcmp(argv[1], "--version") == 0) {
+        puts("quotemill " QM_VERSION);
+        return qm_stdout_close("--version");
+    }
+    for (size_t i = 0; i < QM_COUNT(commands); i++)
+        if (strcmp(argv[1], commands[i].name) == 0 && commands[i].run != NULL)
+            return commands[i].run(argc - 1, argv + 1);
+    fprintf(stderr, "quotemill: no command '%.64s'; see quotemill --help\n", argv[1]);
+    return QM_EXIT_USAGE;
+}

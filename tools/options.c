@@ -1,0 +1,213 @@
+#include "tools/options.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { OPTIONS_MAX = 40, LONG_BASE = 256, HELP_KEY = LONG_BASE + OPTIONS_MAX, HELP_COLUMN = 26, HELP_WIDTH = 100 };
+
+static void print_wrapped(const char *text)
+{
+    int column = HELP_COLUMN;
+    while (*text != '\0') {
+        size_t word = strcspn(text, " ");
+        if (column + (int)word > HELP_WIDTH) {
+            printf("\n%*s", HELP_COLUMN, "");
+            column = HELP_COLUMN;
+        }
+        printf("%.*s", (int)word, text);
+        column += (int)word;
+        text += word;
+        if (*text == ' ') {
+            putchar(' ');
+            column++;
+            text++;
+        }
+    }
+    putchar('\n');
+}
+
+static void print_option(const struct qm_option *o)
+{
+    char head[80];
+    char choices[60] = "";
+    if (o->kind == QM_OPT_CHOICE)
+        for (size_t i = 0; o->choices[i] != NULL; i++) {
+            size_t used = strlen(choices);
+            snprintf(choices + used, sizeof choices - used, "%s%s", i == 0 ? "" : "|", o->choices[i]);
+        }
+    const char *value = o->kind == QM_OPT_CHOICE ? choices : o->value;
+    char letter[8] = "    ";
+    if (o->letter != 0)
+        snprintf(letter, sizeof letter, "-%c, ", o->letter);
+    int n = snprintf(head, sizeof head, "  %s--%s%s%s", letter, o->name, value != NULL ? " " : "", value != NULL ? value : "");
+    if (n >= HELP_COLUMN)
+        printf("%s\n%*s", head, HELP_COLUMN, "");
+    else
+        printf("%-*s", HELP_COLUMN, head);
+    print_wrapped(o->help);
+}
+
+static void print_help(const struct qm_usage *usage, const struct qm_option *options, size_t count)
+{
+    printf("Usage: quotemill %s [options]%s%s\n%s\n\nOptions:\n", usage->command, usage->operands[0] != '\0' ? " " : "",
+           usage->operands, usage->summary);
+    for (size_t i = 0; i < count; i++)
+        print_option(&options[i]);
+    print_option(&(struct qm_option){.name = "help", .letter = 'h', .kind = QM_OPT_FLAG, .help = "show this help"});
+    if (usage->text != NULL)
+        printf("\n%s", usage->text);
+}
+
+static bool parse_count(const struct qm_option *o, const char *text)
+{
+    char *end;
+    errno = 0;
+    unsigned long long v = strtoull(text, &end, 10);
+    if (!isdigit((unsigned char)text[0]) || *end != '\0' || errno != 0 || v < o->min || (o->max != 0 && v > o->max))
+        return false;
+    *(uint64_t *)o->to = v;
+    return true;
+}
+
+static bool parse_share(const struct qm_option *o, const char *text)
+{
+    char *end;
+    double v = strtod(text, &end);
+    if (!(isdigit((unsigned char)text[0]) || text[0] == '.') || *end != '\0' || !(v >= 0 && v <= 1))
+        return false;
+    *(double *)o->to = v;
+    return true;
+}
+
+/* False after the complaint. */
+static bool take_value(const struct qm_usage *usage, const struct qm_option *o, const char *text)
+{
+    switch (o->kind) {
+    case QM_OPT_FLAG:
+        *(bool *)o->to = true;
+        return true;
+    case QM_OPT_TALLY:
+        ++*(unsigned *)o->to;
+        return true;
+    case QM_OPT_TEXT:
+        *(const char **)o->to = text;
+        return true;
+    case QM_OPT_COUNT:
+        if (parse_count(o, text))
+            return true;
+        if (o->max != 0)
+            qm_complain_usage(usage->command, "--%s wants a number from %llu to %llu, not '%.64s'", o->name,
+                              (unsigned long long)o->min, (unsigned long long)o->max, text);
+        else
+            qm_complain_usage(usage->command, "--%s wants a number of at least %llu, not '%.64s'", o->name,
+                              (unsigned long long)o->min, text);
+        return false;
+    case QM_OPT_SHARE:
+        if (parse_share(o, text))
+            return true;
+        qm_complain_usage(usage->command, "--%s wants a fraction from 0 to 1, not '%.64s'", o->name, text);
+        return false;
+    case QM_OPT_CHOICE:
+        for (size_t i = 0; o->choices[i] != NULL; i++)
+            if (strcmp(o->choices[i], text) == 0) {
+                *(const char **)o->to = text;
+                return true;
+            }
+        qm_complain_usage(usage->command, "--%s does not know '%.64s'", o->name, text);
+        return false;
+    }
+    return false;
+}
+
+bool qm_options_parse(const struct qm_usage *usage, const struct qm_option *options, size_t count, int argc, char **argv,
+                      int min_operands, int max_operands, int *first_operand, int *exit_code)
+{
+    struct option longs[OPTIONS_MAX + 2] = {{0}};
+    char shorts[2 * OPTIONS_MAX + 4] = "h";
+    size_t short_len = 1;
+    char name[64];
+    if (count > OPTIONS_MAX)
+        abort();
+    for (size_t i = 0; i < count; i++) {
+        bool has_value = options[i].kind != QM_OPT_FLAG && options[i].kind != QM_OPT_TALLY;
+        longs[i] = (struct option){options[i].name, has_value ? required_argument : no_argument, NULL, LONG_BASE + (int)i};
+        if (options[i].letter != 0) {
+            shorts[short_len++] = options[i].letter;
+            if (has_value)
+                shorts[short_len++] = ':';
+        }
+    }
+    longs[count] = (struct option){"help", no_argument, NULL, HELP_KEY};
+    snprintf(name, sizeof name, "quotemill %s", usage->command);
+    argv[0] = name; /* getopt's own complaints begin with it */
+    optind = 0;
+    for (int key; (key = getopt_long(argc, argv, shorts, longs, NULL)) != -1;) {
+        if (key == '?') {
+            *exit_code = QM_EXIT_USAGE;
+            return false;
+        }
+        if (key == HELP_KEY || key == 'h') {
+            print_help(usage, options, count);
+            *exit_code = qm_stdout_close(usage->command);
+            return false;
+        }
+        size_t i = (size_t)(key - LONG_BASE);
+        if (key < LONG_BASE)
+            for (i = 0; options[i].letter != key; i++)
+                ;
+        if (!take_value(usage, &options[i], optarg)) {
+            *exit_code = QM_EXIT_USAGE;
+            return false;
+        }
+    }
+    int operands = argc - optind;
+    *first_operand = optind;
+    *exit_code = QM_EXIT_USAGE;
+    if (operands < min_operands) {
+        qm_complain_usage(usage->command, "%s is missing; see quotemill %s --help", usage->operands, usage->command);
+        return false;
+    }
+    if (max_operands >= 0 && operands > max_operands) {
+        qm_complain_usage(usage->command, "too many operands, beginning with '%.64s'", argv[optind + max_operands]);
+        return false;
+    }
+    *exit_code = QM_EXIT_OK;
+    return true;
+}
+
+const char *qm_home_path(const char *option)
+{
+    if (option != NULL)
+        return option;
+    const char *env = getenv("QUOTEMILL_HOME");
+    return env != NULL && env[0] != '\0' ? env : "/var/lib/quotemill";
+}
+
+int qm_complain(const char *command, const struct qm_fault *fault)
+{
+    fprintf(stderr, "quotemill %s: %s\n", command, fault->text[0] != '\0' ? fault->text : qm_err_text(fault->err));
+    return qm_err_exit(fault->err);
+}
+
+int qm_complain_usage(const char *command, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    fprintf(stderr, "quotemill %s: ", command);
+    vfprintf(stderr, format, args);
+    fputc('\n', stderr);
+    va_end(args);
+    return QM_EXIT_USAGE;
+}
+
+int qm_stdout_close(const char *command)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return QM_EXIT_OK;
+    fprintf(stderr, "quotemill %s: cannot write to standard output: %s\n", command, strerrordesc_np(errno));
+    return QM_EXIT_ENVIRONMENT;
+}

@@ -1,0 +1,19 @@
+# Debian packages, and how missing ones are installed; sourced by the scripts beside it.
+build_packages=(gcc libc6-dev meson ninja-build pkg-config libssl-dev liburing-dev libxxhash-dev libmsgpack-dev libsqlite3-dev)
+test_packages=(libcriterion-dev python3)
+
+install_missing() {
+  local missing=() p
+  for p in "$@"; do
+    dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing+=("$p")
+  done
+  [ ${#missing[@]} = 0 ] && return
+  echo "installing: ${missing[*]}" >&2
+  local as_root=()
+  if [ "$(id -u)" != 0 ]; then
+    command -v sudo >/dev/null || { echo "these packages are missing and need root to install: ${missing[*]}" >&2; return 3; }
+    as_root=(sudo)
+  fi
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -qq
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
