@@ -136,10 +136,12 @@ static bool rsa_check(struct scratch *s, const struct qm_sig_job *job)
 static void verify(void *memory, struct qm_sig_job *const *jobs, size_t count)
 {
     struct scratch *s = memory;
+    if (count != 0 && jobs[0]->key->sig_class > QM_SIG_RSA_ANY) {
+        qm_openssl_ecdsa_verify(&s->ecdsa, jobs, count);
+        return;
+    }
     for (size_t i = 0; i < count; i++)
-        jobs[i]->valid = jobs[i]->key->sig_class <= QM_SIG_RSA_ANY
-                             ? rsa_check(s, jobs[i])
-                             : qm_openssl_ecdsa_check(&s->ecdsa, jobs[i]);
+        jobs[i]->valid = rsa_check(s, jobs[i]);
 }
 
 const struct qm_sig_kernel qm_sig_openssl = {

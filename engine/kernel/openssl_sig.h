@@ -9,6 +9,8 @@
 
 #include "engine/kernel/kernel.h"
 
+enum { QM_OPENSSL_BATCH = 32 }; /* ECDSA signatures that share an inversion */
+
 struct qm_openssl_curve {
     EC_GROUP *group;
     EC_POINT *public_key;
@@ -20,12 +22,16 @@ struct qm_openssl_ecdsa {
     struct qm_openssl_curve p256;
     struct qm_openssl_curve p384;
     BN_CTX *ctx;
-    BIGNUM *r, *s, *e, *u1, *u2, *x, *y;
+    BIGNUM *r, *e, *inverse, *u1, *u2, *x, *y, *one;
+    BIGNUM *s[QM_OPENSSL_BATCH];
+    BIGNUM *prefix[QM_OPENSSL_BATCH];
 };
 
 /* False: OpenSSL has no memory or lacks a curve. Close it in either case. */
 bool qm_openssl_ecdsa_init(struct qm_openssl_ecdsa *part);
 void qm_openssl_ecdsa_close(struct qm_openssl_ecdsa *part);
-bool qm_openssl_ecdsa_check(struct qm_openssl_ecdsa *part, const struct qm_sig_job *job);
+/* As verify of struct qm_sig_kernel: jobs of one curve. */
+void qm_openssl_ecdsa_verify(struct qm_openssl_ecdsa *part, struct qm_sig_job *const *jobs,
+                             size_t count);
 
 #endif
