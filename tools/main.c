@@ -11,7 +11,9 @@ static const struct {
     int (*run)(int argc, char **argv);
     const char *summary;
 } commands[] = {
-    {"cpu", NULL, "kernels found, chosen, and why"},
+    {"init", qm_cmd_init, "makes the home"},
+    {"enroll", qm_cmd_enroll, "adds or updates instances"},
+    {"verify", qm_cmd_verify, "evidence in, results out; changes no state"},
 };
 
 static int help(void)
