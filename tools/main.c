@@ -11,6 +11,7 @@ static const struct {
     int (*run)(int argc, char **argv);
     const char *summary;
 } commands[] = {
+    {"gen", qm_cmd_gen, "make a synthetic fleet, and measure it again"},
     {"cpu", NULL, "kernels found, chosen, and why"},
 };
 
