@@ -20,6 +20,7 @@ void qm_stream_begin(struct qm_stream *s, struct qm_entry *e, int fd, const stru
     s->size = s->regular ? (uint64_t)st->st_size : 0;
     s->target = QM_WINDOW_START;
     s->carry_len = 0;
+    s->starved = s->at_end = s->failed = false;
     if (s->regular)
         (void)posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
     else
@@ -81,15 +82,22 @@ bool qm_stream_window(struct qm_reader *r, struct qm_stream *s, const _Atomic bo
 {
     struct ending end = {0};
     size_t want = s->target;
-    if (want < 2 * s->carry_len) /* a record longer than the window: twice as much each time */
+    if (s->starved && want < 2 * s->carry_len) /* a record longer than the window: twice as much each time */
         want = 2 * s->carry_len;
     if (want > QM_WINDOW_CAP)
         want = QM_WINDOW_CAP;
     memcpy(r->window, s->carry, s->carry_len);
-    size_t len = s->regular ? fill_regular(s, r->window, s->carry_len, want, &end)
-                            : fill_unbounded(s, r->window, s->carry_len, want, stop, &end);
-    if (len == s->carry_len && !end.last && end.failure == NULL)
-        return false;
+    size_t len = s->carry_len;
+    /* Many small records may leave more than a window's worth behind: that comes again before more is read. */
+    if (s->at_end) {
+        end.last = true;
+    } else if (len < want) {
+        len = s->regular ? fill_regular(s, r->window, len, want, &end) : fill_unbounded(s, r->window, len, want, stop, &end);
+        if (len == s->carry_len && !end.last && end.failure == NULL)
+            return false;
+        s->at_end = end.last || end.failure != NULL;
+        s->failed = end.failure != NULL;
+    }
     atomic_fetch_add_explicit(&r->read_bytes, len - s->carry_len, memory_order_relaxed);
     if (end.failure != NULL)
         qm_worklist_fail(r->w, s->entry->source.name, end.sys, end.failure);
@@ -98,8 +106,8 @@ bool qm_stream_window(struct qm_reader *r, struct qm_stream *s, const _Atomic bo
         .bytes = r->window,
         .len = len,
         .off = s->off,
-        .last = end.last || end.failure != NULL,
-        .broken = end.failure != NULL,
+        .last = s->at_end,
+        .broken = s->failed,
         .file_bytes = s->size,
     };
     r->held = s;
@@ -127,7 +135,7 @@ void qm_reader_settle(struct qm_reader *r, size_t used, size_t record_count, boo
     bool stuck = used == 0 && r->held_len >= QM_WINDOW_CAP && !ended && !r->held_last;
     if (stuck) /* against the contract of settle; asking for more of the same would never end */
         qm_worklist_fail(w, s->entry->source.name, EFBIG, "a record without end was not given up");
-    bool over = ended || r->held_last || stuck;
+    bool over = ended || stuck || (r->held_last && rest == 0);
     if (over) {
         if (s->fd != STDIN_FILENO)
             close(s->fd);
@@ -136,6 +144,7 @@ void qm_reader_settle(struct qm_reader *r, size_t used, size_t record_count, boo
         memcpy(s->carry, r->window + used, rest);
         s->carry_len = rest;
         s->off += used;
+        s->starved = used == 0;
         learn(s, used, record_count);
     }
     r->held = NULL;

@@ -59,6 +59,9 @@ struct qm_stream {
     size_t target;  /* length of the next window */
     uint8_t *carry; /* QM_WINDOW_CAP bytes; what was not used comes again */
     size_t carry_len;
+    bool starved;  /* nothing of the last window was used: the next one must be longer */
+    bool at_end;   /* no more bytes will come; what is carried comes again until it is used */
+    bool failed;   /* with at_end: because of an I/O failure */
 };
 
 struct qm_worklist {

@@ -25,7 +25,7 @@ qm_err qm_json_open(struct qm_json **out, struct qm_fault *fault)
     if (json == NULL)
         return qm_fail(fault, QM_E_NOMEM, 0, "out of memory");
     if (sqlite3_open_v2(":memory:", &json->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK ||
-        sqlite3_prepare_v3(json->db, "SELECT json_valid(?1) AND json_type(?1) = ?2", -1, SQLITE_PREPARE_PERSISTENT,
+        sqlite3_prepare_v3(json->db, "SELECT CASE WHEN json_valid(?1) THEN json_type(?1) = ?2 ELSE 0 END", -1, SQLITE_PREPARE_PERSISTENT,
                            &json->check, NULL) != SQLITE_OK) {
         qm_err err = store_failed(json, fault);
         qm_json_close(json);

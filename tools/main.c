@@ -14,6 +14,7 @@ static const struct {
     {"init", qm_cmd_init, "makes the home"},
     {"enroll", qm_cmd_enroll, "adds or updates instances"},
     {"verify", qm_cmd_verify, "evidence in, results out; changes no state"},
+    {"gen", qm_cmd_gen, "make a synthetic fleet, and measure it again"},
     {"log", qm_cmd_log, "an event log decoded, with its replayed PCRs"},
 };
 
