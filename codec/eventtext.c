@@ -581,6 +581,17 @@ static size_t ipl_label_len(struct qm_span d)
     return 0;
 }
 
+/* What has a label is text, whatever its bytes. */
+static bool line_ipl(struct qm_out *o, struct qm_span d)
+{
+    if (ipl_label_len(d) == 0)
+        return line_any(o, d);
+    while (d.len != 0 && d.p[d.len - 1] == 0)
+        d.len--;
+    say(o, d);
+    return true;
+}
+
 static bool json_ipl(struct qm_emit *j, struct qm_span d)
 {
     size_t label = ipl_label_len(d);
@@ -1255,7 +1266,7 @@ static const struct decoder {
     {0x00000008, FORM_ANY, line_version, json_version},        /* EV_S_CRTM_VERSION */
     {0x00000009, FORM_ANY, line_blob, json_blob},              /* EV_CPU_MICROCODE */
     {0x0000000b, FORM_ANY, line_devices, json_devices},        /* EV_TABLE_OF_DEVICES */
-    {0x0000000d, FORM_IPL, line_any, json_ipl},                /* EV_IPL */
+    {0x0000000d, FORM_IPL, line_ipl, json_ipl},                /* EV_IPL */
     {0x00000013, FORM_ANY, line_blob2, json_blob2},            /* EV_POST_CODE2 */
     {0x80000001, FORM_VARIABLE, line_variable, json_variable}, /* EV_EFI_VARIABLE_DRIVER_CONFIG */
     {0x80000002, FORM_VARIABLE, line_variable, json_variable}, /* EV_EFI_VARIABLE_BOOT */
