@@ -23,6 +23,7 @@ struct item {
     struct qm_key *key;
     struct qm_sig_job job;
     uint8_t digest[QM_DIGEST_MAX];
+    struct qm_span sig;
     bool outside;
 };
 
@@ -35,7 +36,7 @@ static _Noreturn void stop(const char *why)
     exit(2);
 }
 
-/* Hex to memory of that size, which is never freed. */
+/* Hex to memory of its own. */
 static struct qm_span bytes_of(const char *hex)
 {
     size_t len = strcmp(hex, "-") == 0 ? 0 : strlen(hex) / 2;
@@ -43,6 +44,11 @@ static struct qm_span bytes_of(const char *hex)
     if (p == NULL || (len != 0 && (strlen(hex) % 2 != 0 || !qm_hex_read(hex, p, len))))
         stop("bad hex");
     return (struct qm_span){p, len};
+}
+
+static void release(struct qm_span bytes)
+{
+    free((void *)(uintptr_t)bytes.p);
 }
 
 static void take(char **word)
@@ -58,26 +64,30 @@ static void take(char **word)
         .a = bytes_of(word[5]),
         .b = bytes_of(word[6]),
     };
-    struct qm_span message = bytes_of(word[7]);
-    struct qm_span sig = bytes_of(word[8]);
     enum qm_hash hash = qm_hash_of_name(word[2], strlen(word[2]));
     it->key = aligned_alloc(QM_CACHE_LINE, QM_KEY_BYTES_MAX);
     if (it->key == NULL || hash == QM_HASH_NONE)
         stop("no memory, or no such hash");
-    if (qm_key_make(&numbers, it->key, &fault) != QM_OK) {
+    bool taken = qm_key_make(&numbers, it->key, &fault) == QM_OK;
+    release(numbers.a);
+    release(numbers.b);
+    if (!taken) {
         printf("%s - refused %s\n", word[0], fault.text);
         free(it->key);
         return;
     }
-    if (sig.len != (numbers.rsa ? (it->key->bits + 7u) / 8 : it->key->bits / 4u))
-        stop("the signature's length");
+    struct qm_span message = bytes_of(word[7]);
     qm_hash_one(hash, message, it->digest);
+    release(message);
+    it->sig = bytes_of(word[8]);
+    if (it->sig.len != (numbers.rsa ? (it->key->bits + 7u) / 8 : it->key->bits / 4u))
+        stop("the signature's length");
     it->id = strdup(word[0]);
     it->outside = strcmp(word[3], "ecdsa-outside") == 0;
     it->job = (struct qm_sig_job){
         .key = it->key,
         .digest = it->digest,
-        .sig = sig.p,
+        .sig = it->sig.p,
         .hash = (uint8_t)hash,
         .scheme = strcmp(word[3], "rsassa") == 0   ? QM_SCHEME_RSASSA
                   : strcmp(word[3], "rsapss") == 0 ? QM_SCHEME_RSAPSS
@@ -147,5 +157,10 @@ int main(void)
                 (qm_sig_kernels[i]->cpu & ~qm_cpu_features()) == 0)
                 answer_kernel(qm_sig_kernels[i], (enum qm_sig_class)c);
     answer_oracle();
+    for (size_t i = 0; i < item_count; i++) {
+        free(items[i].id);
+        free(items[i].key);
+        release(items[i].sig);
+    }
     return fflush(stdout) == 0 ? 0 : 2;
 }
