@@ -9,6 +9,9 @@ const struct qm_sig_kernel *const qm_sig_kernels[] = {
 const size_t qm_sig_kernel_count = QM_COUNT(qm_sig_kernels);
 
 const struct qm_hash_kernel *const qm_hash_kernels[] = {
+#if defined(__x86_64__)
+    &qm_hash_avx512sha, &qm_hash_shani, &qm_hash_avx512, &qm_hash_avx2,
+#endif
     &qm_hash_openssl,
 };
 const size_t qm_hash_kernel_count = QM_COUNT(qm_hash_kernels);

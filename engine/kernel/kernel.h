@@ -144,6 +144,12 @@ extern const size_t qm_hash_kernel_count;
 
 extern const struct qm_sig_kernel qm_sig_openssl;
 extern const struct qm_hash_kernel qm_hash_openssl;
+#if defined(__x86_64__)
+extern const struct qm_hash_kernel qm_hash_avx512sha;
+extern const struct qm_hash_kernel qm_hash_avx512;
+extern const struct qm_hash_kernel qm_hash_shani;
+extern const struct qm_hash_kernel qm_hash_avx2;
+#endif
 
 struct qm_kernels {
     const struct qm_sig_kernel *sig[QM_SIG_CLASS_COUNT];
