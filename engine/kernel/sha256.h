@@ -31,6 +31,7 @@ extern const uint8_t qm_sha256_zeros[64];    /* what an idle lane hashes */
 
 enum {
     QM_FEED_WINDOW = 1024,
+    QM_FEED_FEW = 16, /* up to so many are sorted by insertion */
     QM_FEED_EXACT = 32,                               /* lengths below have a bucket each */
     QM_FEED_BUCKETS = QM_FEED_EXACT + 4 * (32 - 5),   /* above: four for each power of two */
 };
@@ -64,14 +65,24 @@ static inline uint32_t qm_feed_bucket(uint32_t length)
     return QM_FEED_BUCKETS - QM_FEED_EXACT - 4 * (power - 5) - (length >> (power - 2) & 3);
 }
 
-/* Sorts the next window by counting. */
-static inline void qm_feed_sort(struct qm_feed *f)
+static inline void qm_feed_sort_few(struct qm_feed *f, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint32_t length = f->length(f->items, f->base + i);
+        uint32_t at = f->end;
+        if (length == 0)
+            continue;
+        for (; at > 0 && f->length(f->items, f->base + f->order[at - 1]) < length; at--)
+            f->order[at] = f->order[at - 1];
+        f->order[at] = (uint16_t)i;
+        f->end++;
+    }
+}
+
+/* By counting. */
+static inline void qm_feed_sort_many(struct qm_feed *f, size_t n)
 {
     uint16_t start[QM_FEED_BUCKETS + 1] = {0};
-    size_t left = f->count - f->window;
-    size_t n = left < QM_FEED_WINDOW ? left : QM_FEED_WINDOW;
-    f->base = f->window;
-    f->window += n;
     for (size_t i = 0; i < n; i++) {
         uint32_t length = f->length(f->items, f->base + i);
         if (length != 0)
@@ -79,13 +90,25 @@ static inline void qm_feed_sort(struct qm_feed *f)
     }
     for (size_t b = 0; b < QM_FEED_BUCKETS; b++)
         start[b + 1] = (uint16_t)(start[b + 1] + start[b]);
-    f->at = 0;
     f->end = start[QM_FEED_BUCKETS];
     for (size_t i = 0; i < n; i++) {
         uint32_t length = f->length(f->items, f->base + i);
         if (length != 0)
             f->order[start[qm_feed_bucket(length)]++] = (uint16_t)i;
     }
+}
+
+static inline void qm_feed_sort(struct qm_feed *f)
+{
+    size_t left = f->count - f->window;
+    size_t n = left < QM_FEED_WINDOW ? left : QM_FEED_WINDOW;
+    f->base = f->window;
+    f->window += n;
+    f->at = f->end = 0;
+    if (n <= QM_FEED_FEW)
+        qm_feed_sort_few(f, n);
+    else
+        qm_feed_sort_many(f, n);
 }
 
 /* The next item; false when all were given out. */

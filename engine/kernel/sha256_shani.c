@@ -86,7 +86,6 @@ INLINE void four_rounds_pad(struct state *s, unsigned q)
 /* ---- chains ------------------------------------------------------------------------------------ */
 
 struct lane {
-    struct state value; /* between extends the PCR's value; between the blocks the state after 1 */
     const uint8_t *const *next;
     uint32_t left;          /* extends, the one under way included */
     struct qm_chain *chain; /* NULL: idle */
@@ -94,130 +93,159 @@ struct lane {
 
 static const uint8_t *const idle_digest[1] = {qm_sha256_zeros};
 
+/* The lanes of one call. Their states are beside them, in registers: between extends the PCR's
+ * value, between the blocks of one the state after the first. */
+struct chain_lanes {
+    struct lane lane[4]; /* the pairs are 0, 1 and 2, 3 */
+    unsigned busy;
+    struct qm_chain *chains;
+    struct qm_lane_use *use;
+    struct qm_feed feed;
+};
+
 /* Gives the lane its next chain, or none. */
-static void lane_fill(struct lane *l, struct qm_feed *feed, struct qm_chain *chains)
+static void lane_fill(struct chain_lanes *c, struct lane *l, struct state *s)
 {
     size_t idx;
-    l->chain = NULL;
-    l->next = idle_digest;
-    l->left = UINT32_MAX;
-    if (!qm_feed_next(feed, &idx))
+    *l = (struct lane){idle_digest, UINT32_MAX, NULL};
+    if (!qm_feed_next(&c->feed, &idx))
         return;
-    l->chain = &chains[idx];
+    l->chain = &c->chains[idx];
     l->next = l->chain->digest;
     l->left = l->chain->count;
-    l->value = pack(swap_bytes(load(l->chain->value)), swap_bytes(load(l->chain->value + 16)));
+    *s = pack(swap_bytes(load(l->chain->value)), swap_bytes(load(l->chain->value + 16)));
+    c->busy++;
 }
 
-/* An extend is done: on to the next one, or to the next chain. True if the lane fell idle. */
-INLINE bool lane_turn(struct lane *l, struct qm_feed *feed, struct qm_chain *chains,
-                      struct qm_lane_use *use)
+/* The lane's chain is done. */
+static __attribute__((noinline)) struct state lane_end(struct chain_lanes *c, struct lane *l,
+                                                       struct state s)
 {
-    use->steps++;
-    if (l->chain == NULL)
-        return false;
-    use->filled++;
-    l->next++;
-    if (QM_LIKELY(--l->left != 0))
-        return false;
     __m128i abcd, efgh;
-    unpack(l->value, &abcd, &efgh);
-    _mm_storeu_si128((__m128i *)l->chain->value, swap_bytes(abcd));
-    _mm_storeu_si128((__m128i *)(l->chain->value + 16), swap_bytes(efgh));
-    lane_fill(l, feed, chains);
-    return l->chain == NULL;
+    if (l->chain != NULL) {
+        unpack(s, &abcd, &efgh);
+        _mm_storeu_si128((__m128i *)l->chain->value, swap_bytes(abcd));
+        _mm_storeu_si128((__m128i *)(l->chain->value + 16), swap_bytes(efgh));
+        c->use->filled += l->chain->count;
+        c->busy--;
+    }
+    lane_fill(c, l, &s);
+    return s;
 }
+
+/* A pair has done an extend: on to the next one, or to the next chain. */
+INLINE void turn(struct chain_lanes *c, struct lane l[2], struct state s[2])
+{
+    c->use->steps += 2;
+    UNROLL for (unsigned i = 0; i < 2; i++) {
+        l[i].next += l[i].chain != NULL;
+        if (QM_UNLIKELY(--l[i].left == 0))
+            s[i] = lane_end(c, &l[i], s[i]);
+    }
+}
+
+struct first_block {
+    struct state s;
+    __m128i w[4];
+};
 
 /* The first block of an extend: the value, then the digest. */
-INLINE struct state first_begin(const struct lane *l, __m128i w[4])
+INLINE struct first_block first_begin(const struct lane *l, struct state value)
 {
     const uint8_t *digest = *l->next;
-    unpack(l->value, &w[0], &w[1]);
-    w[2] = swap_bytes(load(digest));
-    w[3] = swap_bytes(load(digest + 16));
-    return start_state();
+    struct first_block f = {.s = start_state()};
+    unpack(value, &f.w[0], &f.w[1]);
+    f.w[2] = swap_bytes(load(digest));
+    f.w[3] = swap_bytes(load(digest + 16));
+    return f;
 }
 
-/* Pair p does its first block while pair q does its second. */
-static void first_and_second(struct lane p[2], struct lane q[2])
+/* Pair p, with states s, does its first block; pair q, with states t, does its second. */
+INLINE void first_and_second(const struct lane p[2], struct state s[2], struct state t[2])
 {
-    __m128i w0[4], w1[4];
-    struct state p0 = first_begin(&p[0], w0), p1 = first_begin(&p[1], w1);
-    struct state q0 = q[0].value, q1 = q[1].value;
+    struct first_block f0 = first_begin(&p[0], s[0]), f1 = first_begin(&p[1], s[1]);
+    struct state q0 = t[0], q1 = t[1];
     UNROLL for (unsigned i = 0; i < 16; i++) {
-        four_rounds(&p0, w0, i);
+        four_rounds(&f0.s, f0.w, i);
         four_rounds_pad(&q0, i);
-        four_rounds(&p1, w1, i);
+        four_rounds(&f1.s, f1.w, i);
         four_rounds_pad(&q1, i);
     }
-    p[0].value = add(p0, start_state());
-    p[1].value = add(p1, start_state());
-    q[0].value = add(q0, q[0].value);
-    q[1].value = add(q1, q[1].value);
+    s[0] = add(f0.s, start_state());
+    s[1] = add(f1.s, start_state());
+    t[0] = add(q0, t[0]);
+    t[1] = add(q1, t[1]);
 }
 
-static void first(struct lane p[2])
+INLINE void first(const struct lane p[2], struct state s[2])
 {
-    __m128i w0[4], w1[4];
-    struct state p0 = first_begin(&p[0], w0), p1 = first_begin(&p[1], w1);
+    struct first_block f0 = first_begin(&p[0], s[0]), f1 = first_begin(&p[1], s[1]);
     UNROLL for (unsigned i = 0; i < 16; i++) {
-        four_rounds(&p0, w0, i);
-        four_rounds(&p1, w1, i);
+        four_rounds(&f0.s, f0.w, i);
+        four_rounds(&f1.s, f1.w, i);
     }
-    p[0].value = add(p0, start_state());
-    p[1].value = add(p1, start_state());
+    s[0] = add(f0.s, start_state());
+    s[1] = add(f1.s, start_state());
 }
 
-static void second(struct lane q[2])
+INLINE void second(struct state t[2])
 {
-    struct state q0 = q[0].value, q1 = q[1].value;
+    struct state q0 = t[0], q1 = t[1];
     UNROLL for (unsigned i = 0; i < 16; i++) {
         four_rounds_pad(&q0, i);
         four_rounds_pad(&q1, i);
     }
-    q[0].value = add(q0, q[0].value);
-    q[1].value = add(q1, q[1].value);
+    t[0] = add(q0, t[0]);
+    t[1] = add(q1, t[1]);
+}
+
+/* While three or four lanes are busy: all four, the pairs half an extend apart. */
+static void extend_four(struct chain_lanes *c, struct state state[4])
+{
+    struct state a[2] = {state[0], state[1]}, b[2] = {state[2], state[3]};
+    first(c->lane, a);
+    do {
+        first_and_second(c->lane + 2, b, a);
+        turn(c, c->lane, a);
+        first_and_second(c->lane, a, b);
+        turn(c, c->lane + 2, b);
+    } while (c->busy > 2);
+    second(a);
+    turn(c, c->lane, a);
+    memcpy(state, a, sizeof a);
+    memcpy(state + 2, b, sizeof b);
+}
+
+/* The one or two chains that are left, in step. */
+static void extend_two(struct chain_lanes *c, struct state state[2])
+{
+    struct state a[2] = {state[0], state[1]};
+    while (c->busy > 0) {
+        first(c->lane, a);
+        second(a);
+        turn(c, c->lane, a);
+    }
 }
 
 static void extend(struct qm_chain *chains, size_t count, struct qm_lane_use *use)
 {
-    struct lane lane[4]; /* the pairs are 0, 1 and 2, 3 */
-    struct qm_feed feed;
-    unsigned busy = 0;
-    qm_feed_init(&feed, chains, count, qm_chain_length);
+    struct chain_lanes c = {.busy = 0, .chains = chains, .use = use};
+    struct state state[4];
+    qm_feed_init(&c.feed, chains, count, qm_chain_length);
     for (unsigned i = 0; i < 4; i++) {
-        lane[i].value = start_state(); /* idle lanes compute, too */
-        lane_fill(&lane[i], &feed, chains);
-        busy += lane[i].chain != NULL;
+        state[i] = start_state(); /* idle lanes compute, too */
+        lane_fill(&c, &c.lane[i], &state[i]);
     }
-    if (busy > 2) {
-        first(lane);
-        do {
-            first_and_second(lane + 2, lane);
-            busy -= lane_turn(&lane[0], &feed, chains, use);
-            busy -= lane_turn(&lane[1], &feed, chains, use);
-            first_and_second(lane, lane + 2);
-            busy -= lane_turn(&lane[2], &feed, chains, use);
-            busy -= lane_turn(&lane[3], &feed, chains, use);
-        } while (busy > 2);
-        second(lane);
-        busy -= lane_turn(&lane[0], &feed, chains, use);
-        busy -= lane_turn(&lane[1], &feed, chains, use);
-    }
-    /* One or two are left: they go in step, together in the first pair. */
-    for (unsigned i = 2; i < 4; i++)
-        if (lane[i].chain != NULL) {
-            struct lane *to = lane[0].chain == NULL ? &lane[0] : &lane[1];
-            struct lane idle = *to;
-            *to = lane[i];
-            lane[i] = idle;
+    if (c.busy > 2)
+        extend_four(&c, state);
+    for (unsigned i = 2; i < 4; i++) {
+        unsigned to = c.lane[0].chain == NULL ? 0 : 1;
+        if (c.lane[i].chain != NULL) {
+            c.lane[to] = c.lane[i];
+            state[to] = state[i];
         }
-    while (busy > 0) {
-        first(lane);
-        second(lane);
-        busy -= lane_turn(&lane[0], &feed, chains, use);
-        busy -= lane_turn(&lane[1], &feed, chains, use);
     }
+    extend_two(&c, state);
 }
 
 /* ---- messages ---------------------------------------------------------------------------------- */
