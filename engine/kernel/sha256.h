@@ -128,6 +128,39 @@ static inline uint32_t qm_chain_length(const void *chains, size_t idx)
     return ((const struct qm_chain *)chains)[idx].count;
 }
 
+/* ---- prefetch -----------------------------------------------------------------------------------
+ *
+ * Digests lie where the logs lie, all over the records of a batch: more than a first level cache
+ * holds. Without prefetching an extend takes twice as long when they come from the third level. */
+
+static inline void qm_digest_prefetch(const uint8_t *digest)
+{
+    __builtin_prefetch(digest);
+    __builtin_prefetch(digest + 31); /* it may lie across two lines */
+}
+
+static inline const struct qm_chain *qm_feed_peek(const struct qm_feed *f,
+                                                  const struct qm_chain *chains, uint32_t ahead)
+{
+    return f->end - f->at > ahead ? &chains[f->base + f->order[f->at + ahead]] : NULL;
+}
+
+/* To be called for each chain that is taken. lanes: how many chains can be taken in a row. A chain
+ * is fetched in three steps, each when the pointer that it needs has arrived. */
+static inline void qm_feed_prefetch(const struct qm_feed *f, const struct qm_chain *chains,
+                                    uint32_t lanes)
+{
+    const struct qm_chain *c;
+    if ((c = qm_feed_peek(f, chains, lanes - 1)) != NULL) {
+        qm_digest_prefetch(c->digest[0]);
+        qm_digest_prefetch(c->digest[c->count > 1]);
+    }
+    if ((c = qm_feed_peek(f, chains, 2 * lanes - 1)) != NULL)
+        __builtin_prefetch(c->digest);
+    if ((c = qm_feed_peek(f, chains, 3 * lanes - 1)) != NULL)
+        __builtin_prefetch(c);
+}
+
 /* ---- stream: a message as blocks of 64 bytes ----------------------------------------------------
  *
  * The blocks that the message fills are read where it lies; the rest and the padding (5.1.1: 0x80,

@@ -65,6 +65,7 @@ static bool chain_lanes_fill(struct chain_lanes *c, struct qm_feed *feed, struct
         size_t idx;
         if (!qm_feed_next(feed, &idx))
             return false;
+        qm_feed_prefetch(feed, chains, LANES);
         c->chain[l] = &chains[idx];
         c->next[l] = chains[idx].digest;
         c->left[l] = chains[idx].count;
@@ -90,6 +91,8 @@ static uint32_t chain_lanes_run(struct chain_lanes *c, struct qm_lane_use *use)
         for (unsigned busy = c->busy; busy != 0; busy &= busy - 1) {
             unsigned l = (unsigned)__builtin_ctz(busy);
             digest[l] = c->next[l][i];
+            if (i + 1 < c->left[l])
+                qm_digest_prefetch(c->next[l][i + 1]);
         }
         extend_lanes(c->value, digest);
     }

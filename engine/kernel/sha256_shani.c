@@ -91,7 +91,10 @@ struct lane {
     struct qm_chain *chain; /* NULL: idle */
 };
 
-static const uint8_t *const idle_digest[1] = {qm_sha256_zeros};
+enum { AHEAD = 2 }; /* extends between the prefetch of a digest and its use */
+
+static const uint8_t *const idle_digest[1 + AHEAD] = {qm_sha256_zeros, qm_sha256_zeros,
+                                                      qm_sha256_zeros};
 
 /* The lanes of one call. Their states are beside them, in registers: between extends the PCR's
  * value, between the blocks of one the state after the first. */
@@ -110,6 +113,7 @@ static void lane_fill(struct chain_lanes *c, struct lane *l, struct state *s)
     *l = (struct lane){idle_digest, UINT32_MAX, NULL};
     if (!qm_feed_next(&c->feed, &idx))
         return;
+    qm_feed_prefetch(&c->feed, c->chains, 4);
     l->chain = &c->chains[idx];
     l->next = l->chain->digest;
     l->left = l->chain->count;
@@ -141,6 +145,7 @@ INLINE void turn(struct chain_lanes *c, struct lane l[2], struct state s[2])
         l[i].next += l[i].chain != NULL;
         if (QM_UNLIKELY(--l[i].left == 0))
             s[i] = lane_end(c, &l[i], s[i]);
+        qm_digest_prefetch(l[i].next[l[i].left > AHEAD ? AHEAD : l[i].left - 1]);
     }
 }
 
