@@ -4,8 +4,9 @@
  *
  * One JSON line for each workload and kernel, on stdout. The kernels take turns, so that a machine
  * which slows down slows all of them, and the time is the thread's own; a figure is the median of
- * the rounds, and so is the ratio to OpenSSL (SHA256_Transform twice for an extend, SHA256_Init/Update/Final for a message), taken
- * round by round. "openssl-oneshot" is SHA256(). Pin it to a core: taskset -c 1 bench_sha256. */
+ * the rounds, and so is the ratio to OpenSSL (SHA256_Transform twice for an extend,
+ * SHA256_Init/Update/Final for a message), taken round by round. "openssl-oneshot" is SHA256(). Pin
+ * it to a core: taskset -c 1 bench_sha256. */
 #define OPENSSL_SUPPRESS_DEPRECATED
 #include <openssl/sha.h>
 #include <stdio.h>

@@ -11,7 +11,7 @@ static const struct {
     int (*run)(int argc, char **argv);
     const char *summary;
 } commands[] = {
-    {"cpu", NULL, "kernels found, chosen, and why"},
+    {"cpu", qm_cmd_cpu, "kernels found, chosen, and why"},
 };
 
 static int help(void)

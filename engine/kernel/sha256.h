@@ -31,9 +31,9 @@ extern const uint8_t qm_sha256_zeros[64];    /* what an idle lane hashes */
 
 enum {
     QM_FEED_WINDOW = 1024,
-    QM_FEED_FEW = 16, /* up to so many are sorted by insertion */
-    QM_FEED_EXACT = 32,                               /* lengths below have a bucket each */
-    QM_FEED_BUCKETS = QM_FEED_EXACT + 4 * (32 - 5),   /* above: four for each power of two */
+    QM_FEED_FEW = 16,                               /* up to so many are sorted by insertion */
+    QM_FEED_EXACT = 32,                             /* lengths below have a bucket each */
+    QM_FEED_BUCKETS = QM_FEED_EXACT + 4 * (32 - 5), /* above: four for each power of two */
 };
 
 struct qm_feed {
@@ -198,7 +198,8 @@ static inline void qm_stream_init(struct qm_stream *s, const struct qm_message *
     memcpy(s->tail + 64 * s->tail_blocks - 8, &bits, 8);
 }
 
-/* The next block, while left > 0: 64 bytes, which stay valid while the message and the stream do. */
+/* The next block, while left > 0: 64 bytes, which stay valid while the message and the stream do.
+ */
 static inline const uint8_t *qm_stream_next(struct qm_stream *s)
 {
     const uint8_t *block = s->next;

@@ -30,8 +30,7 @@ INLINE __m128i load(const void *p)
 /* Between big-endian bytes and words; its own inverse. */
 INLINE __m128i swap_bytes(__m128i x)
 {
-    return _mm_shuffle_epi8(
-        x, _mm_set_epi8(12, 13, 14, 15, 8, 9, 10, 11, 4, 5, 6, 7, 0, 1, 2, 3));
+    return _mm_shuffle_epi8(x, _mm_set_epi8(12, 13, 14, 15, 8, 9, 10, 11, 4, 5, 6, 7, 0, 1, 2, 3));
 }
 
 /* Words a b c d and e f g h, the first in the lowest place, to ABEF and CDGH. */
@@ -83,7 +82,8 @@ INLINE void four_rounds_pad(struct state *s, unsigned q)
     s->abef = _mm_sha256rnds2_epu32(s->abef, s->cdgh, _mm_shuffle_epi32(wk, 0x0e));
 }
 
-/* ---- chains ------------------------------------------------------------------------------------ */
+/* ---- chains ------------------------------------------------------------------------------------
+ */
 
 struct lane {
     const uint8_t *const *next;
@@ -141,7 +141,8 @@ static __attribute__((noinline)) struct state lane_end(struct chain_lanes *c, st
 INLINE void turn(struct chain_lanes *c, struct lane l[2], struct state s[2])
 {
     c->use->steps += 2;
-    UNROLL for (unsigned i = 0; i < 2; i++) {
+    UNROLL for (unsigned i = 0; i < 2; i++)
+    {
         l[i].next += l[i].chain != NULL;
         if (QM_UNLIKELY(--l[i].left == 0))
             s[i] = lane_end(c, &l[i], s[i]);
@@ -170,7 +171,8 @@ INLINE void first_and_second(const struct lane p[2], struct state s[2], struct s
 {
     struct first_block f0 = first_begin(&p[0], s[0]), f1 = first_begin(&p[1], s[1]);
     struct state q0 = t[0], q1 = t[1];
-    UNROLL for (unsigned i = 0; i < 16; i++) {
+    UNROLL for (unsigned i = 0; i < 16; i++)
+    {
         four_rounds(&f0.s, f0.w, i);
         four_rounds_pad(&q0, i);
         four_rounds(&f1.s, f1.w, i);
@@ -185,7 +187,8 @@ INLINE void first_and_second(const struct lane p[2], struct state s[2], struct s
 INLINE void first(const struct lane p[2], struct state s[2])
 {
     struct first_block f0 = first_begin(&p[0], s[0]), f1 = first_begin(&p[1], s[1]);
-    UNROLL for (unsigned i = 0; i < 16; i++) {
+    UNROLL for (unsigned i = 0; i < 16; i++)
+    {
         four_rounds(&f0.s, f0.w, i);
         four_rounds(&f1.s, f1.w, i);
     }
@@ -196,7 +199,8 @@ INLINE void first(const struct lane p[2], struct state s[2])
 INLINE void second(struct state t[2])
 {
     struct state q0 = t[0], q1 = t[1];
-    UNROLL for (unsigned i = 0; i < 16; i++) {
+    UNROLL for (unsigned i = 0; i < 16; i++)
+    {
         four_rounds_pad(&q0, i);
         four_rounds_pad(&q1, i);
     }
@@ -253,7 +257,8 @@ static void extend(struct qm_chain *chains, size_t count, struct qm_lane_use *us
     extend_two(&c, state);
 }
 
-/* ---- messages ---------------------------------------------------------------------------------- */
+/* ---- messages ----------------------------------------------------------------------------------
+ */
 
 struct hash_lane {
     struct state value;
@@ -265,18 +270,17 @@ INLINE void blocks(struct hash_lane *const *lane, unsigned n)
 {
     struct state s[4];
     __m128i w[4][4];
-    UNROLL for (unsigned i = 0; i < n; i++) {
+    UNROLL for (unsigned i = 0; i < n; i++)
+    {
         const uint8_t *block = qm_stream_next(&lane[i]->stream);
-        UNROLL for (unsigned j = 0; j < 4; j++)
-            w[i][j] = swap_bytes(load(block + 16 * j));
+        UNROLL for (unsigned j = 0; j < 4; j++) w[i][j] = swap_bytes(load(block + 16 * j));
         s[i] = lane[i]->value;
     }
-    UNROLL for (unsigned q = 0; q < 16; q++) {
-        UNROLL for (unsigned i = 0; i < n; i++)
-            four_rounds(&s[i], w[i], q);
+    UNROLL for (unsigned q = 0; q < 16; q++)
+    {
+        UNROLL for (unsigned i = 0; i < n; i++) four_rounds(&s[i], w[i], q);
     }
-    UNROLL for (unsigned i = 0; i < n; i++)
-        lane[i]->value = add(s[i], lane[i]->value);
+    UNROLL for (unsigned i = 0; i < n; i++) lane[i]->value = add(s[i], lane[i]->value);
 }
 
 static void blocks_4(struct hash_lane *const *lane)
