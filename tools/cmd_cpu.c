@@ -73,8 +73,9 @@ static void why_chosen(const struct qm_kernels *k, unsigned class, const char *f
         char missing[NAMES_MAX];
         qm_cpu_names(v.cpu & ~qm_cpu_features(), missing, sizeof missing);
         size_t used = strlen(why);
-        snprintf(why + used, WHY_MAX - used, "%s%s needs %s",
-                 others++ == 0 ? "the best that runs here: " : ", ", v.name, missing);
+        snprintf(why + used, WHY_MAX - used, "%s%s %s%s",
+                 others++ == 0 ? "the best that runs here: " : ", ", v.name,
+                 missing[0] != '\0' ? "needs " : "is slower on this CPU", missing);
     }
     if (others == 0)
         snprintf(why, WHY_MAX, "%s",
