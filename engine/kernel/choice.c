@@ -1,0 +1,106 @@
+/* Which kernels there are, and which one each class gets. */
+#include "engine/kernel/kernel.h"
+
+/* Best first: the first that serves a class and runs here gets it. The portable one is last and
+ * serves all. */
+const struct qm_sig_kernel *const qm_sig_kernels[] = {
+    &qm_sig_openssl,
+};
+const size_t qm_sig_kernel_count = QM_COUNT(qm_sig_kernels);
+
+const struct qm_hash_kernel *const qm_hash_kernels[] = {
+    &qm_hash_openssl,
+};
+const size_t qm_hash_kernel_count = QM_COUNT(qm_hash_kernels);
+
+const char *qm_sig_class_name(enum qm_sig_class c)
+{
+    static const char *const names[QM_SIG_CLASS_COUNT] = {
+        [QM_SIG_RSA2048] = "rsa2048", [QM_SIG_RSA3072] = "rsa3072", [QM_SIG_RSA4096] = "rsa4096",
+        [QM_SIG_RSA_ANY] = "rsa",     [QM_SIG_P256] = "p256",       [QM_SIG_P384] = "p384",
+    };
+    return (unsigned)c < QM_SIG_CLASS_COUNT ? names[c] : "unknown";
+}
+
+/* The next name of a comma separated list; false after the last. *rest NULL: none is left. */
+static bool next_name(const char **rest, struct qm_span *name)
+{
+    if (*rest == NULL)
+        return false;
+    size_t len = strcspn(*rest, ",");
+    *name = (struct qm_span){(const uint8_t *)*rest, len};
+    *rest = (*rest)[len] == ',' ? *rest + len + 1 : NULL;
+    return true;
+}
+
+static bool is_name(struct qm_span name, const char *of)
+{
+    return name.len == strlen(of) && memcmp(name.p, of, name.len) == 0;
+}
+
+static bool in_list(const char *list, const char *of)
+{
+    struct qm_span name;
+    while (next_name(&list, &name))
+        if (is_name(name, of))
+            return true;
+    return false;
+}
+
+/* Every kernel of that name must run here, or whoever forced it measures something else than he
+ * thinks. */
+static qm_err check_name(struct qm_span name, uint64_t have, struct qm_fault *fault)
+{
+    bool known = false;
+    uint64_t need = 0;
+    for (size_t i = 0; i < qm_sig_kernel_count; i++)
+        if (is_name(name, qm_sig_kernels[i]->name)) {
+            known = true;
+            need |= qm_sig_kernels[i]->cpu;
+        }
+    for (size_t i = 0; i < qm_hash_kernel_count; i++)
+        if (is_name(name, qm_hash_kernels[i]->name)) {
+            known = true;
+            need |= qm_hash_kernels[i]->cpu;
+        }
+    int shown = (int)(name.len < 64 ? name.len : 64);
+    if (!known)
+        return qm_fail(fault, QM_E_UNFIT, 0, "there is no kernel '%.*s' in this build", shown,
+                       (const char *)name.p);
+    if ((need & ~have) != 0) {
+        char missing[128];
+        qm_cpu_names(need & ~have, missing, sizeof missing);
+        return qm_fail(fault, QM_E_UNFIT, 0, "kernel '%.*s' needs what this CPU lacks: %s", shown,
+                       (const char *)name.p, missing);
+    }
+    return QM_OK;
+}
+
+qm_err qm_kernels_choose(struct qm_kernels *out, const char *forced, struct qm_fault *fault)
+{
+    uint64_t have = qm_cpu_features();
+    if (forced != NULL && (forced[0] == '\0' || strcmp(forced, "auto") == 0))
+        forced = NULL;
+    const char *rest = forced;
+    for (struct qm_span name; next_name(&rest, &name);) {
+        qm_err err = check_name(name, have, fault);
+        if (err != QM_OK)
+            return err;
+    }
+    for (size_t c = 0; c < QM_SIG_CLASS_COUNT; c++) {
+        out->sig[c] = &qm_sig_openssl;
+        for (size_t i = qm_sig_kernel_count; i-- > 0;) {
+            const struct qm_sig_kernel *k = qm_sig_kernels[i];
+            if ((k->classes >> c & 1) != 0 && (k->cpu & ~have) == 0 &&
+                (forced == NULL || in_list(forced, k->name)))
+                out->sig[c] = k; /* backwards, so that the best has the last word */
+        }
+    }
+    out->sha256 = &qm_hash_openssl;
+    for (size_t i = qm_hash_kernel_count; i-- > 0;) {
+        const struct qm_hash_kernel *k = qm_hash_kernels[i];
+        if ((k->cpu & ~have) == 0 && (forced == NULL || in_list(forced, k->name)))
+            out->sha256 = k;
+    }
+    return QM_OK;
+}
