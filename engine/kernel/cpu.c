@@ -85,9 +85,10 @@ void qm_cpu_names(uint64_t features, char *text, size_t cap)
         return;
     for (size_t i = 0; i < QM_COUNT(names); i++) {
         size_t n = strlen(names[i].name);
-        if ((features & names[i].bit) == 0 || n + 2 > cap - len)
+        bool space = len != 0;
+        if ((features & names[i].bit) == 0 || n + space + 1 > cap - len)
             continue;
-        if (len != 0)
+        if (space)
             text[len++] = ' ';
         memcpy(text + len, names[i].name, n);
         len += n;

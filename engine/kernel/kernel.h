@@ -65,7 +65,7 @@ struct qm_sig_job {
     const uint8_t *digest; /* of the signed bytes; as long as hash says */
     const uint8_t *sig;    /* RSA: as long as the modulus, big-endian. ECDSA: r then s, each 32 (P-256) or 48 bytes, big-endian,
                               both already known to lie in [1, n-1] */
-    uint8_t hash;          /* enum qm_hash: of the digest, and of PSS' MGF1 */
+    uint8_t hash;          /* enum qm_hash: of the digest, and of PSS' MGF1. SHA-1 signs nothing: never valid */
     uint8_t scheme;        /* enum qm_scheme; suits the key */
     bool valid;            /* out: true only for a signature that verified */
 };
@@ -150,8 +150,8 @@ struct qm_kernels {
     const struct qm_hash_kernel *sha256;
 };
 
-/* Picks for each class the best kernel that this CPU runs. forced (may be NULL): "auto", or a comma separated list of kernel
- * names; the classes that no named kernel serves stay portable. A name that is unknown or cannot run here is QM_E_UNFIT. */
+/* Picks for each class the best kernel that this CPU runs. forced (may be NULL): "auto" or empty, or a comma separated list of
+ * kernel names; the classes that no named kernel serves stay portable. A name that is unknown or cannot run here is QM_E_UNFIT. */
 qm_err qm_kernels_choose(struct qm_kernels *out, const char *forced, struct qm_fault *fault) QM_MUST_USE;
 /* Known answers, positive and negative, through every chosen kernel and every lane. QM_E_SELFTEST if one is wrong. */
 qm_err qm_kernels_selftest(const struct qm_kernels *k, struct qm_fault *fault) QM_MUST_USE;
