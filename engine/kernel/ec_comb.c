@@ -7,8 +7,8 @@
 
 #include <assert.h>
 
-typedef unsigned __int128 u128;
-typedef __int128 i128;
+__extension__ typedef unsigned __int128 u128;
+__extension__ typedef __int128 i128;
 
 #define K QM_EC_WORDS_MAX
 
@@ -35,6 +35,9 @@ const struct qm_ec_curve qm_ec_p384 = {
     .gy = {0x7a431d7c90ea0e5f, 0x0a60b1ce1d7e819d, 0xe9da3113b5f0b8c0, 0xf8f41dbd289a147c, 0x5d9e98bf9292dc29,
            0x3617de4a96262c6f},
 };
+
+const struct qm_ec_comb_shape qm_ec_p256_key = {QM_P256_TEETH, QM_P256_SUBS, QM_P256_ROWS};
+const struct qm_ec_comb_shape qm_ec_p384_key = {QM_P384_TEETH, QM_P384_SUBS, QM_P384_ROWS};
 
 /* ---- limbs --------------------------------------------------------------------------------------------------------- */
 
@@ -472,16 +475,16 @@ static void comb_bases(const struct field *f, const struct qm_ec_comb_shape *s, 
     struct jacobian list[NORMALIZE_MAX], now = {.x = p->x, .y = p->y};
     struct affine flat[NORMALIZE_MAX];
     memcpy(now.z.v, f->one, sizeof now.z.v);
-    unsigned total = s->teeth * s->subs, count = 0;
-    for (unsigned b = 0; b < total; b++) {
-        list[count++] = now;
-        for (unsigned i = 0; i < s->rows && b + 1 < total; i++) {
+    unsigned total = s->teeth * s->subs;
+    list[0] = now;
+    for (unsigned b = 1; b < total; b++) {
+        point_double(f, &now, &now);
+        list[2 * b - 1] = now;
+        for (unsigned i = 1; i < s->rows; i++)
             point_double(f, &now, &now);
-            if (i == 0)
-                list[count++] = now;
-        }
+        list[2 * b] = now;
     }
-    normalize(f, flat, list, count);
+    normalize(f, flat, list, 2 * total - 1);
     for (unsigned b = 0; b < total; b++) {
         base[b % s->subs][b / s->subs] = flat[2 * b];
         if (b + 1 < total)
@@ -556,38 +559,4 @@ void qm_ec_comb_make(const struct qm_ec_curve *curve, const struct qm_ec_comb_sh
             }
         }
     }
-}
-
-static void load_big_endian(unsigned k, uint64_t *out, const uint8_t *in)
-{
-    for (unsigned i = 0; i < k; i++) {
-        out[k - 1 - i] = 0;
-        for (unsigned j = 0; j < 8; j++)
-            out[k - 1 - i] = out[k - 1 - i] << 8 | in[8 * i + j];
-    }
-}
-
-static size_t key_comb(const struct qm_ec_curve *c, const struct qm_ec_comb_shape *s, const uint8_t *x, const uint8_t *y,
-                       uint8_t *out, size_t cap)
-{
-    size_t bytes = qm_ec_comb_bytes(c, s);
-    if (bytes > cap)
-        return 0;
-    uint64_t xw[K], yw[K];
-    load_big_endian(c->words, xw, x);
-    load_big_endian(c->words, yw, y);
-    qm_ec_comb_make(c, s, xw, yw, out);
-    return bytes;
-}
-
-size_t qm_p256_comb_make(const uint8_t x[32], const uint8_t y[32], uint8_t *out, size_t cap)
-{
-    static const struct qm_ec_comb_shape shape = {QM_P256_TEETH, QM_P256_SUBS, QM_P256_ROWS};
-    return key_comb(&qm_ec_p256, &shape, x, y, out, cap);
-}
-
-size_t qm_p384_comb_make(const uint8_t x[48], const uint8_t y[48], uint8_t *out, size_t cap)
-{
-    static const struct qm_ec_comb_shape shape = {QM_P384_TEETH, QM_P384_SUBS, QM_P384_ROWS};
-    return key_comb(&qm_ec_p384, &shape, x, y, out, cap);
 }

@@ -54,6 +54,8 @@ enum {
     QM_P384_SUBS = 2,
     QM_P384_ROWS = 39, /* L = 390 */
 };
+extern const struct qm_ec_comb_shape qm_ec_p256_key;
+extern const struct qm_ec_comb_shape qm_ec_p384_key;
 enum {
     QM_P256_COMB_BYTES = QM_P256_SUBS * (1 << (QM_P256_TEETH - 1)) * 2 * 32,
     QM_P384_COMB_BYTES = QM_P384_SUBS * (1 << (QM_P384_TEETH - 1)) * 2 * 48,
@@ -64,11 +66,6 @@ size_t qm_ec_comb_bytes(const struct qm_ec_curve *curve, const struct qm_ec_comb
 /* Writes the comb of the point (x, y), which must lie on the curve, coordinates below p. out has qm_ec_comb_bytes. */
 void qm_ec_comb_make(const struct qm_ec_curve *curve, const struct qm_ec_comb_shape *shape, const uint64_t *x,
                      const uint64_t *y, uint8_t *out);
-
-/* The comb of a key from its big-endian coordinates, checked to be on the curve by the caller. Returns the bytes written, 0
- * if they are more than cap. */
-size_t qm_p256_comb_make(const uint8_t x[32], const uint8_t y[32], uint8_t *out, size_t cap);
-size_t qm_p384_comb_make(const uint8_t x[48], const uint8_t y[48], uint8_t *out, size_t cap);
 
 /* out = x^-1 mod m, for m odd, x below m, `words` limbs each; out may be x. False (and out untouched) if there is none. */
 bool qm_ec_inverse(unsigned words, uint64_t *out, const uint64_t *x, const uint64_t *m);
