@@ -32,13 +32,13 @@ INLINE void reduce_p(struct cols *c)
     }
 }
 
-/* q = the value over 2^256, rounded down, from the top digit less 2^10: what the carries from below can still take away.
- * Then - q p = q - q 2^96 - q 2^192 - q (2^256 - 2^224). */
+/* q = the value over 2^256, rounded down, from the top digit less 2^20, which is more than the carries from below and, for q
+ * down to -8, q 2^224 can still take away. Then - q p = q - q 2^96 - q 2^192 - q (2^256 - 2^224). The value before: (-8, 30). */
 INLINE void fold_p(struct cols *c, int k)
 {
     (void)k;
     v8 *t = c->t + D;
-    v8 q = _mm512_srai_epi64(sub8(t[4], set1(1 << 10)), 48);
+    v8 q = _mm512_srai_epi64(sub8(t[4], set1(1 << 20)), 48);
     t[0] = add8(t[0], q);
     t[1] = sub8(t[1], _mm512_slli_epi64(q, 44));
     t[3] = sub8(t[3], _mm512_slli_epi64(q, 36));
