@@ -57,10 +57,7 @@ struct batch {
     v8 low[DIGITS_MAX];    /* its lower digits */
     v8 w[DIGITS_MAX];      /* columns of q */
     v8 q[DIGITS_MAX];
-    v8 mid[2 * HALF_MAX];  /* a square's middle columns */
-    v8 sum[HALF_MAX];      /* sums of a square's halves: 52 bits */
-    v8 dlo[DIGITS_MAX];    /* halves of D_i */
-    v8 dhi[DIGITS_MAX];
+    v8 sum[HALF_MAX];      /* the sum of a square's halves */
 };
 
 INLINE v8 add(v8 a, v8 b)
@@ -94,256 +91,350 @@ INLINE v8 zero(void)
 
 /* ---- strips ---------------------------------------------------------------------------------------------------------
  *
- * The pairs (i, j), i < j, of a product form a triangle. It is worked off in strips: ROWS neighbouring digits r .. r + ROWS - 1
- * stay in registers, the other digit k runs upward, and the columns r + k .. r + k + ROWS - 1 that are being summed slide
- * through registers too. A column leaves when its last pair of the strip is in. */
+ * The pairs (i, j), i <= j, of a product form a triangle. It is worked off in strips: ROWS neighbouring digits
+ * r .. r + ROWS - 1 stay in registers, the other digit k runs upward, and the columns r + k .. r + k + ROWS - 1 that are being
+ * summed slide through registers too. A column leaves when its last pair of the strip is in. Strips that see digit k from
+ * k = r on take up their rows on the way. */
 struct strip {
-    v8 a[ROWS], b[ROWS];   /* the rows' digits; b unused by squares */
+    v8 a[ROWS], b[ROWS];   /* the rows' digits. Squares: a doubled, b unused */
     v8 lo[ROWS], hi[ROWS]; /* low and high halves of columns r + k + t */
     v8 up;                 /* high halves of the column that left last */
+};
+
+enum kind {
+    SQUARE, /* a_i a_j twice and a_i^2 */
+    PAIRS,  /* (a_i + a_j)(b_i + b_j) and 2 a_i b_i */
 };
 
 #define EACH_ROW(X) X(0) X(1) X(2) X(3) X(4)
 #define EACH_ROW_BUT_FIRST(X) X(1) X(2) X(3) X(4)
 _Static_assert(ROWS == 5, "EACH_ROW is written for five");
 
-INLINE void strip_begin(struct strip *p, const v8 *a, const v8 *b, unsigned r)
+INLINE void strip_clear(struct strip *p)
 {
-#define ROW(t)                                                                                                         \
-    p->a[t] = a[r + (t)];                                                                                              \
-    p->b[t] = b[r + (t)];                                                                                              \
-    p->lo[t] = p->hi[t] = zero();
+#define ROW(t) p->lo[t] = p->hi[t] = zero();
     EACH_ROW(ROW)
 #undef ROW
     p->up = zero();
 }
 
-/* Adds the pairs of digit k with rows from .. to - 1; of the last row (to - 1) only the low half if cut. */
-INLINE void strip_pairs(struct strip *p, const v8 *a, const v8 *b, unsigned k, unsigned from, unsigned to, bool cut,
-    bool square)
+INLINE void strip_mad(struct strip *p, unsigned t, v8 a, v8 b)
 {
-    v8 ak = a[k], bk = b[k];
+    p->lo[t] = madlo(p->lo[t], a, b);
+    p->hi[t] = madhi(p->hi[t], a, b);
+}
+
+/* Adds the pairs of digit k (ak, bk) with rows from .. to - 1; of row low_only just the low half, of row high_only, which
+ * need not be among them, just the high one. */
+INLINE void strip_pairs_cut(struct strip *p, v8 ak, v8 bk, unsigned from, unsigned to, unsigned low_only, unsigned high_only)
+{
 #define ROW(t)                                                                                                         \
-    if ((t) >= from && (t) < to) {                                                                                     \
-        v8 fa = square ? p->a[t] : add(p->a[t], ak), fb = square ? ak : add(p->b[t], bk);                              \
-        p->lo[t] = madlo(p->lo[t], fa, fb);                                                                            \
-        if (!(cut && (t) == to - 1))                                                                                   \
+    if (((t) >= from && (t) < to) || (t) == high_only) {                                                               \
+        v8 fa = add(p->a[t], ak), fb = add(p->b[t], bk);                                                               \
+        if ((t) != high_only)                                                                                          \
+            p->lo[t] = madlo(p->lo[t], fa, fb);                                                                        \
+        if ((t) != low_only)                                                                                           \
             p->hi[t] = madhi(p->hi[t], fa, fb);                                                                        \
     }
     EACH_ROW(ROW)
 #undef ROW
 }
 
-/* Slides on by one column without keeping the one that leaves (it is empty). */
-INLINE void strip_slide(struct strip *p)
+INLINE void strip_pairs(struct strip *p, v8 ak, v8 bk, unsigned from, unsigned to, enum kind kind)
 {
+#define ROW(t)                                                                                                         \
+    if ((t) >= from && (t) < to)                                                                                       \
+        strip_mad(p, t, kind == SQUARE ? p->a[t] : add(p->a[t], ak), kind == SQUARE ? ak : add(p->b[t], bk));
+    EACH_ROW(ROW)
+#undef ROW
+}
+
+/* Adds digit k = r + t with itself. */
+INLINE void strip_own(struct strip *p, v8 ak, v8 bk, unsigned t, enum kind kind)
+{
+    strip_mad(p, t, kind == SQUARE ? ak : add(ak, ak), kind == SQUARE ? ak : bk);
+}
+
+/* Digit k = r + t comes in as row t: its pairs with the rows before it, and itself. */
+INLINE void strip_enter(struct strip *p, v8 ak, v8 bk, unsigned t, enum kind kind)
+{
+    strip_pairs(p, ak, bk, 0, t, kind);
+    strip_own(p, ak, bk, t, kind);
+    p->a[t] = kind == SQUARE ? add(ak, ak) : ak;
+    p->b[t] = bk;
+}
+
+/* Takes out the column that leaves and slides on. */
+INLINE v8 strip_leave(struct strip *p)
+{
+    v8 v = add(p->lo[0], add(p->up, p->up));
+    p->up = p->hi[0];
 #define ROW(t)                                                                                                         \
     p->lo[(t) - 1] = p->lo[t];                                                                                         \
     p->hi[(t) - 1] = p->hi[t];
     EACH_ROW_BUT_FIRST(ROW)
 #undef ROW
     p->lo[ROWS - 1] = p->hi[ROWS - 1] = zero();
+    return v;
 }
 
-/* Adds the column that leaves to *column, twice for squares, and slides on. */
-INLINE void strip_emit(struct strip *p, v8 *column, bool square)
+INLINE void strip_emit(struct strip *p, v8 *column, bool fresh)
 {
-    v8 v = add(p->lo[0], add(p->up, p->up));
-    *column = add(add(*column, square ? v : zero()), v);
-    p->up = p->hi[0];
-    strip_slide(p);
-}
-
-/* All pairs of rows r .. r + ROWS - 1 with greater digits: columns 2 r + 1 .. r + len + ROWS - 1 of a product of len digits. */
-INLINE void strip_full(v8 *w, const v8 *a, const v8 *b, unsigned r, const unsigned len, bool square)
-{
-    struct strip p;
-    strip_begin(&p, a, b, r);
-#define EDGE(e)                                                                                                        \
-    strip_pairs(&p, a, b, r + (e), 0, (e), false, square);                                                             \
-    strip_emit(&p, &w[2 * r + (e)], square);
-    EACH_ROW_BUT_FIRST(EDGE)
-#undef EDGE
-#pragma GCC unroll 1
-    for (unsigned k = r + ROWS; k < len; k++) {
-        strip_pairs(&p, a, b, k, 0, ROWS, false, square);
-        strip_emit(&p, &w[r + k], square);
-    }
-#define EDGE(e) strip_emit(&p, &w[r + len + (e)], square);
-    EACH_ROW(EDGE)
-#undef EDGE
-}
-
-/* The pairs of rows r .. r + ROWS - 1 with greater digits in columns below len. */
-INLINE void strip_lower(v8 *w, const v8 *a, const v8 *b, unsigned r, const unsigned len)
-{
-    struct strip p;
-    strip_begin(&p, a, b, r);
-#define EDGE(e)                                                                                                        \
-    strip_pairs(&p, a, b, r + (e), 0, (e), false, false);                                                              \
-    strip_emit(&p, &w[2 * r + (e)], false);
-    EACH_ROW_BUT_FIRST(EDGE)
-#undef EDGE
-#pragma GCC unroll 1
-    for (unsigned k = r + ROWS; k < len - ROWS - r; k++) {
-        strip_pairs(&p, a, b, k, 0, ROWS, false, false);
-        strip_emit(&p, &w[r + k], false);
-    }
-#define EDGE(e)                                                                                                        \
-    strip_pairs(&p, a, b, len - ROWS - r + (e), 0, ROWS - (e), true, false);                                           \
-    strip_emit(&p, &w[len - ROWS + (e)], false);
-    EACH_ROW(EDGE)
-#undef EDGE
-}
-
-/* The pairs of rows r .. r + ROWS - 1 with smaller digits in columns from len - 1 on. */
-INLINE void strip_upper(v8 *w, const v8 *a, const v8 *b, unsigned r, const unsigned len)
-{
-    struct strip p;
-    strip_begin(&p, a, b, r);
-#define EDGE(e)                                                                                                        \
-    strip_pairs(&p, a, b, len - r - ROWS + (e) - 1, ROWS - (e), ROWS, false, false);                                   \
-    strip_slide(&p);
-    EACH_ROW_BUT_FIRST(EDGE)
-#undef EDGE
-#pragma GCC unroll 1
-    for (unsigned k = len - r - 1; k < r; k++) {
-        strip_pairs(&p, a, b, k, 0, ROWS, false, false);
-        strip_emit(&p, &w[r + k], false);
-    }
-#define EDGE(e)                                                                                                        \
-    strip_pairs(&p, a, b, r + (e) - 1, (e), ROWS, false, false);                                                       \
-    strip_emit(&p, &w[2 * r + (e) - 1], false);
-    EACH_ROW_BUT_FIRST(EDGE)
-#undef EDGE
-#define EDGE(e) strip_emit(&p, &w[2 * r + ROWS - 1 + (e)], false);
-    EACH_ROW(EDGE)
-#undef EDGE
+    v8 v = strip_leave(p);
+    *column = fresh ? v : add(*column, v);
 }
 
 /* ---- products ------------------------------------------------------------------------------------------------------- */
 
-/* t[0 .. 2 len) = a^2 in columns. a: len values of up to 52 bits. */
-INLINE void square_plain(v8 *t, const v8 *a, const unsigned len)
+/* All pairs of rows r .. r + ROWS - 1 with digits of their own index and greater, of a product of len digits: columns
+ * 2 r .. r + len + ROWS - 1. Columns r .. r + len - 1 are stored if fresh_low, else added to, the others (that no strip before
+ * has touched) likewise by fresh_high. */
+INLINE void strip_full(v8 *w, const v8 *a, const v8 *b, unsigned r, const unsigned len, enum kind kind, bool fresh_low,
+    bool fresh_high)
 {
-#pragma GCC unroll 2
-    for (unsigned i = 0; i < len; i++) {
-        v8 hi = madhi(zero(), a[i], a[i]);
-        t[2 * i] = madlo(zero(), a[i], a[i]);
-        t[2 * i + 1] = add(hi, hi);
-    }
+    struct strip p;
+    strip_clear(&p);
+#define EDGE(e)                                                                                                        \
+    strip_enter(&p, a[r + (e)], b[r + (e)], e, kind);                                                                  \
+    strip_emit(&p, &w[2 * r + (e)], fresh_low);
+    EACH_ROW(EDGE)
+#undef EDGE
 #pragma GCC unroll 1
-    for (unsigned r = 0; r + 1 < len; r += ROWS)
-        strip_full(t, a, a, r, len, true);
+    for (unsigned k = r + ROWS; k < len; k++) {
+        strip_pairs(&p, a[k], b[k], 0, ROWS, kind);
+        strip_emit(&p, &w[r + k], fresh_low);
+    }
+#define EDGE(e) strip_emit(&p, &w[r + len + (e)], fresh_high);
+    EACH_ROW(EDGE)
+#undef EDGE
+}
+
+/* w[0 .. 2 len) = a^2 in columns, or added to w. len is 0 or 1 mod ROWS; a: digits of 51 bits, the last one 52 if len is 1
+ * mod ROWS. */
+INLINE void square_plain(v8 *w, const v8 *a, const unsigned len, bool fresh)
+{
+    strip_full(w, a, a, 0, len, SQUARE, fresh, fresh);
+#pragma GCC unroll 1
+    for (unsigned r = ROWS; r + 1 < len; r += ROWS)
+        strip_full(w, a, a, r, len, SQUARE, false, fresh);
+    if (len % ROWS == 1) {
+        v8 d = a[len - 1], hi = madhi(zero(), d, d);
+        w[2 * len - 2] = madlo(w[2 * len - 2], d, d);
+        w[2 * len - 1] = fresh ? add(hi, hi) : add(w[2 * len - 1], add(hi, hi));
+    }
 }
 
 /* t = a^2 in columns, a in digits: with a = a0 + a1 B^h, the middle is (a0 + a1)^2 - a0^2 - a1^2. */
 INLINE void square(struct batch *b, const v8 *a, const unsigned len)
 {
     const unsigned h = (len + 1) / 2;
-#pragma GCC unroll 2
-    for (unsigned i = 0; i < len - h; i++)
-        b->sum[i] = add(a[i], a[h + i]);
-    b->sum[h - 1] = a[h - 1];
-    square_plain(b->mid, b->sum, h);
-    square_plain(b->t, a, h);
-    square_plain(b->t + 2 * h, a + h, len - h);
-#pragma GCC unroll 2
-    for (unsigned c = 0; c < 2 * h; c++)
-        b->mid[c] = sub(b->mid[c], c < 2 * (len - h) ? add(b->t[c], b->t[2 * h + c]) : b->t[c]);
-#pragma GCC unroll 2
-    for (unsigned c = 0; c < 2 * h; c++)
-        b->t[h + c] = add(b->t[h + c], b->mid[c]);
+    v8 carry = zero();
+#pragma GCC unroll 4
+    for (unsigned i = 0; i < len - h; i++) {
+        v8 x = add(add(a[i], a[h + i]), carry);
+        b->sum[i] = digit_of(x);
+        carry = carry_of(x);
+    }
+    b->sum[h - 1] = add(a[h - 1], carry);
+    v8 *t = b->t;
+    square_plain(t, a, h, true);
+    square_plain(t + 2 * h, a + h, len - h, true);
+#pragma GCC unroll 1
+    for (unsigned c = 0; c < h; c++) {
+        v8 inner = sub(t[h + c], t[2 * h + c]);
+        v8 top = c + h < 2 * (len - h) ? t[3 * h + c] : zero();
+        t[h + c] = sub(inner, t[c]);
+        t[2 * h + c] = sub(zero(), add(inner, top));
+    }
+    square_plain(t + h, b->sum, h, false);
 }
 
 /* t = a y in columns, both in digits. */
 INLINE void multiply(struct batch *b, const v8 *a, const v8 *y, const unsigned len)
 {
-    v8 total = zero();
-    for (unsigned i = 0; i < len; i++) {
-        b->dlo[i] = madlo(zero(), a[i], y[i]);
-        b->dhi[i] = madhi(zero(), a[i], y[i]);
-        total = add(total, add(b->dlo[i], add(b->dhi[i], b->dhi[i])));
-    }
-    /* prefix = the D that column i has to lose, total - prefix what column len + i has */
+    /* prefix = what column i loses for its pairs; total - prefix what column len + i loses */
     v8 prefix = zero(), up = zero();
+#pragma GCC unroll 2
     for (unsigned i = 0; i < len; i++) {
-        prefix = add(prefix, add(b->dlo[i], up));
-        up = add(b->dhi[i], b->dhi[i]);
+        v8 hi = madhi(zero(), a[i], y[i]);
+        prefix = madlo(add(prefix, up), a[i], y[i]);
+        up = add(hi, hi);
         b->t[i] = sub(zero(), prefix);
-        b->t[len + i] = sub(prefix, total);
     }
-    for (unsigned i = 0; i < len; i++) {
-        b->t[2 * i] = add(b->t[2 * i], add(b->dlo[i], b->dlo[i]));
-        b->t[2 * i + 1] = add(b->t[2 * i + 1], _mm512_slli_epi64(b->dhi[i], 2));
-    }
+    const v8 total = add(prefix, up);
+#pragma GCC unroll 2
+    for (unsigned i = 0; i < len; i++)
+        b->t[len + i] = sub(sub(zero(), total), b->t[i]);
 #pragma GCC unroll 1
     for (unsigned r = 0; r + 1 < len; r += ROWS)
-        strip_full(b->t, a, y, r, len, false);
+        strip_full(b->t, a, y, r, len, PAIRS, false, false);
+    v8 hi = madhi(zero(), a[len - 1], add(y[len - 1], y[len - 1]));
+    b->t[2 * len - 2] = madlo(b->t[2 * len - 2], a[len - 1], add(y[len - 1], y[len - 1]));
+    b->t[2 * len - 1] = add(b->t[2 * len - 1], add(hi, hi));
+}
+
+/* ---- reduction ------------------------------------------------------------------------------------------------------ */
+
+/* A run over the columns of a number from the lowest: its digits d, and with each the product D = d y (y another number's
+ * digit) in a prefix sum over columns. */
+struct run {
+    v8 carry;
+    v8 prefix; /* of D, in columns up to this one */
+    v8 up;     /* high half of the last D, for the next column: twice */
+};
+
+INLINE v8 run_digit(struct run *s, v8 column, v8 y)
+{
+    v8 x = add(column, s->carry);
+    v8 d = digit_of(x), hi = madhi(zero(), d, y);
+    s->carry = carry_of(x);
+    s->prefix = madlo(add(s->prefix, s->up), d, y);
+    s->up = add(hi, hi);
+    return d;
+}
+
+/* The columns w of q = low minus_inv below len, in strips from the lowest column up; behind each strip the digits of q that
+ * it settles, and the part of q n that they alone decide. */
+INLINE void quotient(struct batch *b, struct run *out, const unsigned len)
+{
+    const v8 *a = b->low, *y = b->minus_inv;
+    const unsigned half = (len - 1) / 2;
+    struct run t = {zero(), zero(), zero()}, q = t;
+    struct strip p;
+
+    /* the first strip makes the digits of t on its way */
+    strip_clear(&p);
+#define EDGE(e)                                                                                                        \
+    b->low[e] = run_digit(&t, b->t[e], y[e]);                                                                          \
+    strip_enter(&p, b->low[e], y[e], e, PAIRS);                                                                        \
+    b->w[e] = sub(strip_leave(&p), t.prefix);
+    EACH_ROW(EDGE)
+#undef EDGE
+#pragma GCC unroll 1
+    for (unsigned k = ROWS; k < len - ROWS; k++) {
+        v8 d = run_digit(&t, b->t[k], y[k]);
+        b->low[k] = d;
+        strip_pairs(&p, d, y[k], 0, ROWS, PAIRS);
+        b->w[k] = sub(strip_leave(&p), t.prefix);
+    }
+#define EDGE(e)                                                                                                        \
+    b->low[len - ROWS + (e)] = run_digit(&t, b->t[len - ROWS + (e)], y[len - ROWS + (e)]);                             \
+    strip_pairs_cut(&p, b->low[len - ROWS + (e)], y[len - ROWS + (e)], 0, ROWS - (e), ROWS - 1 - (e), ROWS);                      \
+    b->w[len - ROWS + (e)] = sub(strip_leave(&p), t.prefix);
+    EACH_ROW(EDGE)
+#undef EDGE
+    b->t[len] = add(b->t[len], t.carry);
+    b->w[len - 1] = madlo(b->w[len - 1], add(a[half], a[half]), y[half]);
+
+    for (unsigned r = 0;;) {
+        const unsigned settled = r + ROWS == half ? len : 2 * (r + ROWS);
+#pragma GCC unroll 1
+        for (unsigned c = 2 * r; c < settled; c++) {
+            b->q[c] = run_digit(&q, b->w[c], b->n[c]);
+            b->t[len + c] = add(b->t[len + c], q.prefix);
+        }
+        r += ROWS;
+        if (r == half)
+            break;
+        strip_clear(&p);
+#define EDGE(e)                                                                                                        \
+    strip_enter(&p, a[r + (e)], y[r + (e)], e, PAIRS);                                                                 \
+    strip_emit(&p, &b->w[2 * r + (e)], false);
+        EACH_ROW(EDGE)
+#undef EDGE
+#pragma GCC unroll 1
+        for (unsigned k = r + ROWS; k < len - ROWS - r; k++) {
+            strip_pairs(&p, a[k], y[k], 0, ROWS, PAIRS);
+            strip_emit(&p, &b->w[r + k], false);
+        }
+#define EDGE(e)                                                                                                        \
+    strip_pairs_cut(&p, a[len - ROWS - r + (e)], y[len - ROWS - r + (e)], 0, ROWS - (e), ROWS - 1 - (e), ROWS);                   \
+    strip_emit(&p, &b->w[len - ROWS + (e)], false);
+        EACH_ROW(EDGE)
+#undef EDGE
+    }
+    *out = q;
+}
+
+/* Begins the strip of rows r .. r + ROWS - 1 of q n with smaller digits: up to the first digit that pairs with all rows.
+ * Columns from len - 1 on count whole, and of column len - 2 the high halves. */
+INLINE void upper_begin(struct strip *p, const v8 *q, const v8 *n, unsigned r, const unsigned len, bool widest)
+{
+    const unsigned first = len - ROWS - r; /* the widest strip, r = len - ROWS, has nothing before digit 0 */
+    strip_clear(p);
+#define ROW(t)                                                                                                         \
+    p->a[t] = q[r + (t)];                                                                                              \
+    p->b[t] = n[r + (t)];
+    EACH_ROW(ROW)
+#undef ROW
+#define EDGE(e)                                                                                                        \
+    if ((e) != 0 || !widest)                                                                                           \
+        strip_pairs_cut(p, q[first + (e) - 1], n[first + (e) - 1], ROWS - (e), ROWS, ROWS, ROWS - 1 - (e));                                      \
+    (void)strip_leave(p); /* still empty */
+    EACH_ROW(EDGE)
+#undef EDGE
 }
 
 /* out = t / B^L mod n in digits, below t / B^L + n; t in columns, its value not negative and below B^(2 L) - B^L n. */
 INLINE void reduce(struct batch *b, v8 *out, const unsigned len)
 {
-    /* The lower digits of t, and what columns of q have besides pairs. */
-    v8 carry = zero(), prefix = zero(), up = zero();
-#pragma GCC unroll 2
-    for (unsigned c = 0; c < len; c++) {
-        v8 x = add(b->t[c], carry);
-        v8 d = digit_of(x);
-        carry = carry_of(x);
-        b->low[c] = d;
-        b->dlo[c] = madlo(zero(), d, b->minus_inv[c]);
-        b->dhi[c] = madhi(zero(), d, b->minus_inv[c]);
-        prefix = add(prefix, add(b->dlo[c], up));
-        up = add(b->dhi[c], b->dhi[c]);
-        v8 own = c % 2 == 0 ? add(b->dlo[c / 2], b->dlo[c / 2]) : _mm512_slli_epi64(b->dhi[c / 2], 2);
-        b->w[c] = sub(own, prefix);
-    }
-    b->t[len] = add(b->t[len], carry);
-#pragma GCC unroll 1
-    for (unsigned r = 0; r < (len - 1) / 2; r += ROWS)
-        strip_lower(b->w, b->low, b->minus_inv, r, len);
-
-    /* The digits of q, and what the upper columns of q n have besides pairs; all of them still have total to lose. */
+    const v8 *q = b->q, *n = b->n;
     const unsigned half = (len - 1) / 2;
-    carry = prefix = up = zero();
-#pragma GCC unroll 2
-    for (unsigned c = 0; c < len; c++) {
-        v8 x = add(b->w[c], carry);
-        v8 d = digit_of(x);
-        carry = carry_of(x);
-        b->q[c] = d;
-        v8 dlo = madlo(zero(), d, b->n[c]), dhi = madhi(zero(), d, b->n[c]);
-        prefix = add(prefix, add(dlo, up));
-        up = add(dhi, dhi);
-        b->dlo[c] = dlo;
-        b->dhi[c] = up;
-        b->t[len + c] = add(b->t[len + c], prefix);
-    }
-    v8 total = add(prefix, up);
-    b->t[len - 1] = add(b->low[len - 1], up);
-#pragma GCC unroll 2
-    for (unsigned c = half; c < len; c++) {
-        b->t[2 * c] = add(b->t[2 * c], add(b->dlo[c], b->dlo[c]));
-        b->t[2 * c + 1] = add(b->t[2 * c + 1], add(b->dhi[c], b->dhi[c]));
-    }
-    v8 guard = zero(); /* the high halves that column len - 2 gives to column len - 1 */
-#pragma GCC unroll 2
-    for (unsigned i = 0; i < half; i++)
-        guard = madhi(guard, add(b->q[i], b->q[len - 2 - i]), add(b->n[i], b->n[len - 2 - i]));
-#pragma GCC unroll 1
-    for (unsigned r = len - ROWS; r > half; r -= ROWS)
-        strip_upper(b->t, b->q, b->n, r, len);
+    v8 *t = b->t;
+    struct run s;
+    struct strip p;
+    quotient(b, &s, len);
+    const v8 total = add(s.prefix, s.up); /* every column from len - 1 on still has this to lose */
+    t[len - 1] = add(b->low[len - 1], s.up);
 
-    v8 top = add(sub(b->t[len - 1], total), add(guard, guard));
-    carry = carry_of(add(top, _mm512_set1_epi64(1ll << (RADIX - 1))));
-#pragma GCC unroll 2
-    for (unsigned c = 0; c < len; c++) {
-        v8 x = add(sub(b->t[len + c], total), carry);
-        out[c] = digit_of(x);
-        carry = carry_of(x);
+#pragma GCC unroll 1
+    for (unsigned r = half + 1; r < len - ROWS; r += ROWS) {
+        upper_begin(&p, q, n, r, len, false);
+#pragma GCC unroll 1
+        for (unsigned k = len - 1 - r; k < r; k++) {
+            strip_pairs(&p, q[k], n[k], 0, ROWS, PAIRS);
+            strip_emit(&p, &t[r + k], false);
+        }
+#define EDGE(e)                                                                                                        \
+    strip_pairs(&p, q[r + (e)], n[r + (e)], (e) + 1, ROWS, PAIRS);                                                     \
+    strip_own(&p, q[r + (e)], n[r + (e)], e, PAIRS);                                                                   \
+    strip_emit(&p, &t[2 * r + (e)], false);
+        EACH_ROW(EDGE)
+#undef EDGE
+#define EDGE(e) strip_emit(&p, &t[2 * r + ROWS + (e)], false);
+        EACH_ROW(EDGE)
+#undef EDGE
     }
+
+    /* The widest strip comes last and takes the middle digit along; its columns are whole, so they give digits at once. */
+    const unsigned r = len - ROWS;
+    upper_begin(&p, q, n, r, len, true);
+    p.up = madhi(p.up, add(q[half - 1], q[half]), add(n[half - 1], n[half]));
+    strip_own(&p, q[half], n[half], 0, PAIRS);
+    strip_pairs(&p, q[ROWS - 1], n[ROWS - 1], 0, ROWS, PAIRS);
+    v8 top = sub(add(strip_leave(&p), t[len - 1]), total);
+    v8 carry = carry_of(add(top, _mm512_set1_epi64(1ll << (RADIX - 1))));
+#define DIGIT(c)                                                                                                       \
+    {                                                                                                                  \
+        v8 x = add(add(strip_leave(&p), sub(t[c], total)), carry);                                                     \
+        out[(c) - len] = digit_of(x);                                                                                  \
+        carry = carry_of(x);                                                                                           \
+    }
+#pragma GCC unroll 1
+    for (unsigned k = ROWS; k < r; k++) {
+        strip_pairs(&p, q[k], n[k], 0, ROWS, PAIRS);
+        DIGIT(r + k)
+    }
+#define EDGE(e)                                                                                                        \
+    strip_pairs(&p, q[r + (e)], n[r + (e)], (e) + 1, ROWS, PAIRS);                                                     \
+    strip_own(&p, q[r + (e)], n[r + (e)], e, PAIRS);                                                                   \
+    DIGIT(2 * r + (e))
+    EACH_ROW(EDGE)
+#undef EDGE
+#define EDGE(e) DIGIT(2 * r + ROWS + (e))
+    EACH_ROW(EDGE)
+#undef EDGE
+#undef DIGIT
 }
 
 /* The sizes, each compiled for its own number of digits. shift: 2^shift R_key^2 = R^2, where R_key^2 is what the key has. */
