@@ -256,8 +256,8 @@ INLINE void multiply(struct batch *b, const v8 *a, const v8 *y, const unsigned l
     v8 prefix = zero(), up = zero();
 #pragma GCC unroll 2
     for (unsigned i = 0; i < len; i++) {
-        v8 hi = madhi(zero(), a[i], y[i]);
-        prefix = madlo(add(prefix, up), a[i], y[i]);
+        v8 lo = madlo(zero(), a[i], y[i]), hi = madhi(zero(), a[i], y[i]);
+        prefix = add(prefix, add(lo, up));
         up = add(hi, hi);
         b->t[i] = sub(zero(), prefix);
     }
@@ -286,9 +286,9 @@ struct run {
 INLINE v8 run_digit(struct run *s, v8 column, v8 y)
 {
     v8 x = add(column, s->carry);
-    v8 d = digit_of(x), hi = madhi(zero(), d, y);
+    v8 d = digit_of(x), lo = madlo(zero(), d, y), hi = madhi(zero(), d, y);
     s->carry = carry_of(x);
-    s->prefix = madlo(add(s->prefix, s->up), d, y);
+    s->prefix = add(s->prefix, add(lo, s->up));
     s->up = add(hi, hi);
     return d;
 }
