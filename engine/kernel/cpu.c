@@ -10,7 +10,7 @@ static const struct {
     {QM_CPU_SHA, "sha"},         {QM_CPU_AVX2, "avx2"},
     {QM_CPU_AVX512, "avx512"},   {QM_CPU_IFMA512, "avx512ifma"},
     {QM_CPU_VBMI, "avx512vbmi"}, {QM_CPU_AVXIFMA, "avxifma"},
-    {QM_CPU_BMI2ADX, "bmi2adx"},
+    {QM_CPU_BMI2ADX, "bmi2adx"}, {QM_CPU_FASTSHA, "fastsha"},
 };
 
 #if defined(__x86_64__)
@@ -43,6 +43,17 @@ static bool has(unsigned reg, unsigned bit)
     return (reg >> bit & 1) != 0;
 }
 
+/* AMD, and Hygon, which builds its cores. */
+static bool is_amd(void)
+{
+    struct leaf l = cpuid(0, 0);
+    char vendor[12];
+    memcpy(vendor, &l.b, 4);
+    memcpy(vendor + 4, &l.d, 4);
+    memcpy(vendor + 8, &l.c, 4);
+    return memcmp(vendor, "AuthenticAMD", 12) == 0 || memcmp(vendor, "HygonGenuine", 12) == 0;
+}
+
 uint64_t qm_cpu_features(void)
 {
     struct leaf l1 = cpuid(1, 0);
@@ -69,6 +80,8 @@ uint64_t qm_cpu_features(void)
         f |= QM_CPU_AVXIFMA;
     if (has(l7.b, 8) && has(l7.b, 19)) /* BMI2, ADX */
         f |= QM_CPU_BMI2ADX;
+    if ((f & QM_CPU_SHA) != 0 && is_amd())
+        f |= QM_CPU_FASTSHA;
     return f;
 }
 #else
@@ -85,9 +98,10 @@ void qm_cpu_names(uint64_t features, char *text, size_t cap)
         return;
     for (size_t i = 0; i < QM_COUNT(names); i++) {
         size_t n = strlen(names[i].name);
-        if ((features & names[i].bit) == 0 || n + 2 > cap - len)
+        bool space = len != 0;
+        if ((features & names[i].bit) == 0 || n + space + 1 > cap - len)
             continue;
-        if (len != 0)
+        if (space)
             text[len++] = ' ';
         memcpy(text + len, names[i].name, n);
         len += n;

@@ -65,7 +65,7 @@ struct qm_sig_job {
     const uint8_t *digest; /* of the signed bytes; as long as hash says */
     const uint8_t *sig;    /* RSA: as long as the modulus, big-endian. ECDSA: r then s, each 32 (P-256) or 48 bytes, big-endian,
                               both already known to lie in [1, n-1] */
-    uint8_t hash;          /* enum qm_hash: of the digest, and of PSS' MGF1 */
+    uint8_t hash;          /* enum qm_hash: of the digest, and of PSS' MGF1. SHA-1 signs nothing: never valid */
     uint8_t scheme;        /* enum qm_scheme; suits the key */
     bool valid;            /* out: true only for a signature that verified */
 };
@@ -131,6 +131,7 @@ enum {
     QM_CPU_VBMI = 1 << 4,      /* AVX512_VBMI */
     QM_CPU_AVXIFMA = 1 << 5,   /* AVX-IFMA (VEX) */
     QM_CPU_BMI2ADX = 1 << 6,   /* MULX, ADCX */
+    QM_CPU_FASTSHA = 1 << 7,   /* SHA-NI that outruns 16 lanes of AVX-512: by vendor, see choice.c; no kernel needs it */
 };
 uint64_t qm_cpu_features(void);
 /* The names of the bits of features, space separated, written to text. */
@@ -143,15 +144,26 @@ extern const struct qm_hash_kernel *const qm_hash_kernels[];
 extern const size_t qm_hash_kernel_count;
 
 extern const struct qm_sig_kernel qm_sig_openssl;
+#if defined(__x86_64__)
+extern const struct qm_sig_kernel qm_sig_p256_ifma512;
+extern const struct qm_sig_kernel qm_sig_p384_ifma512;
+extern const struct qm_sig_kernel qm_sig_rsa_ifma512;
+#endif
 extern const struct qm_hash_kernel qm_hash_openssl;
+#if defined(__x86_64__)
+extern const struct qm_hash_kernel qm_hash_avx512sha;
+extern const struct qm_hash_kernel qm_hash_avx512;
+extern const struct qm_hash_kernel qm_hash_shani;
+extern const struct qm_hash_kernel qm_hash_avx2;
+#endif
 
 struct qm_kernels {
     const struct qm_sig_kernel *sig[QM_SIG_CLASS_COUNT];
     const struct qm_hash_kernel *sha256;
 };
 
-/* Picks for each class the best kernel that this CPU runs. forced (may be NULL): "auto", or a comma separated list of kernel
- * names; the classes that no named kernel serves stay portable. A name that is unknown or cannot run here is QM_E_UNFIT. */
+/* Picks for each class the best kernel that this CPU runs. forced (may be NULL): "auto" or empty, or a comma separated list of
+ * kernel names; the classes that no named kernel serves stay portable. A name that is unknown or cannot run here is QM_E_UNFIT. */
 qm_err qm_kernels_choose(struct qm_kernels *out, const char *forced, struct qm_fault *fault) QM_MUST_USE;
 /* Known answers, positive and negative, through every chosen kernel and every lane. QM_E_SELFTEST if one is wrong. */
 qm_err qm_kernels_selftest(const struct qm_kernels *k, struct qm_fault *fault) QM_MUST_USE;

@@ -2,7 +2,7 @@
  * no arithmetic, no padding check and no cache with the kernels; that is its worth, and why it is
  * slow (some 50 us for RSA-2048, most of it the key). */
 #include <openssl/core_names.h>
-#include <openssl/ecdsa.h>
+#include <openssl/ec.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/param_build.h>
@@ -111,14 +111,18 @@ static int ask(EVP_PKEY *pkey, const struct qm_sig_job *job, const uint8_t *sig,
     return answer;
 }
 
-/* OpenSSL says no by leaving reasons in its queue; want of memory among them means that it did not
- * look. */
-static bool memory_failed(void)
+/* Did OpenSSL fail, or say no? It says no with 0, and with a negative number where u1 G + u2 Q is
+ * the point at infinity: a signature that only the key's owner can make, and evidence all the same.
+ * Want of memory can look like either. */
+static bool failed(int answer)
 {
-    bool failed = false;
-    for (unsigned long e; (e = ERR_get_error()) != 0;)
-        failed |= ERR_GET_REASON(e) == ERR_R_MALLOC_FAILURE;
-    return failed;
+    bool memory = false;
+    bool infinity = false;
+    for (unsigned long e; (e = ERR_get_error()) != 0;) {
+        memory |= ERR_GET_REASON(e) == ERR_R_MALLOC_FAILURE;
+        infinity |= ERR_GET_LIB(e) == ERR_LIB_EC && ERR_GET_REASON(e) == EC_R_POINT_AT_INFINITY;
+    }
+    return memory || (answer < 0 && !infinity);
 }
 
 static int ask_rsa(EVP_PKEY *pkey, const struct qm_sig_job *job)
@@ -154,7 +158,7 @@ qm_err qm_oracle_verify(const struct qm_sig_job *job, bool *valid, struct qm_fau
     else if (pkey != NULL && (der_len = der_signature(job->sig, size, der)) != 0)
         answer = ask(pkey, job, der, der_len, 0);
     EVP_PKEY_free(pkey);
-    if (memory_failed() || answer < 0)
+    if (failed(answer))
         return qm_fail(fault, QM_E_CRYPTO, 0, "OpenSSL could not check a signature of class %s",
                        qm_sig_class_name((enum qm_sig_class)job->key->sig_class));
     *valid = answer == 1;
