@@ -5,7 +5,7 @@
  * serves all. */
 const struct qm_sig_kernel *const qm_sig_kernels[] = {
 #if defined(__x86_64__)
-    &qm_sig_p256_ifma512, &qm_sig_p384_ifma512,
+    &qm_sig_rsa_ifma512, &qm_sig_p256_ifma512, &qm_sig_p384_ifma512,
 #endif
     &qm_sig_openssl,
 };

@@ -147,6 +147,7 @@ extern const struct qm_sig_kernel qm_sig_openssl;
 #if defined(__x86_64__)
 extern const struct qm_sig_kernel qm_sig_p256_ifma512;
 extern const struct qm_sig_kernel qm_sig_p384_ifma512;
+extern const struct qm_sig_kernel qm_sig_rsa_ifma512;
 #endif
 extern const struct qm_hash_kernel qm_hash_openssl;
 #if defined(__x86_64__)
