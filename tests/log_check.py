@@ -2,7 +2,7 @@
 """The log command against golden files: log_check.py QUOTEMILL SEEDS GOLDEN [--update]"""
 import json, os, subprocess, sys, tempfile
 
-quotemill, seeds, golden = sys.argv[1:4]
+quotemill, seeds, golden = (os.path.abspath(x) for x in sys.argv[1:4])
 update = '--update' in sys.argv
 failed = []
 
