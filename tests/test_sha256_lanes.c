@@ -72,8 +72,7 @@ static void setup(void)
 
 TestSuite(sha256_lanes, .init = setup);
 
-/* ---- chains ------------------------------------------------------------------------------------
- */
+/* ---- chains ------------------------------------------------------------------------------ */
 
 /* The scalar twin: one extend as the specification has it. */
 static void extend_ref(uint8_t value[32], const uint8_t *digest)
@@ -235,8 +234,7 @@ Test(sha256_lanes, more_chains_than_a_window)
     }
 }
 
-/* ---- messages ----------------------------------------------------------------------------------
- */
+/* ---- messages ---------------------------------------------------------------------------- */
 
 struct message_set {
     struct qm_message message[BATCH_MAX];
@@ -323,8 +321,7 @@ Test(sha256_lanes, random_messages)
     }
 }
 
-/* ---- constants and order -----------------------------------------------------------------------
- */
+/* ---- constants and order ----------------------------------------------------------------- */
 
 /* K + W of the padding block, from K and the schedule as FIPS 180-4, 6.2.2 has it. */
 Test(sha256_lanes, padding_constants)

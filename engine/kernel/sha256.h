@@ -11,9 +11,9 @@
 
 #include "engine/kernel/kernel.h"
 
-/* Rounds are functions that are always inlined, in loops that are always unrolled. */
+/* Rounds are functions that are always inlined, in loops that are always unrolled (#pragma GCC
+ * unroll, which clang knows too). */
 #define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 16")
 
 /* Not static const: gcc would fold each word into code that broadcasts it through a general
  * register, where a memory operand costs nothing (16 lanes on Zen 4: 117 cycles an extend instead
