@@ -10,15 +10,18 @@
  * Rest:         when few lanes are left busy, the chains that remain go to the kernel that is
  *               faster for few: SHA extensions if there are any, else OpenSSL.
  * Precondition: none; digests and messages lie at any alignment, chains have any length.
- * Memory:       at most 9 KiB of stack, for the feed, the lanes, spilled registers and the rest
- * kernel. Constant time: no; all inputs are public.
+ * Memory:       at most 9 KiB of stack: the feed, the lanes, spilled registers, the rest kernel.
+ * Constant time: no; all inputs are public.
  *
- * Bound: 2,640 uops for 16 extends (64 x 17 + 48 x 11 + 64 x 16) and about 70 to transpose. With
- * two 512-bit ports that is 85 cycles an extend; Sapphire Rapids has reached 93. Zen 4 has the
- * width of two 512-bit operations as well, but its rotations take two cycles and go to half of its
- * pipes: one round alone takes 11 cycles of which 8 are work, so that an extend takes 106 cycles
- * there, and the SHA extensions are faster (choice.c). Two sets of 16 lanes in turn would hide that
- * (9.1 cycles a round), but need 48 registers and twice the chains to fill; not done. */
+ * Bound: 2,640 uops for 16 extends (64 x 17 + 48 x 11 + 64 x 16) and about 70 to transpose, which
+ * is 85 cycles an extend with two 512-bit ports. A prototype reached 93 on Sapphire Rapids.
+ *
+ * Zen 4 has that width, too, but its rotations take two cycles and go to half of its pipes, so the
+ * path from round to round is as long as the work of a round: one set of 16 lanes takes 11.4 cycles
+ * for a padding round of 8, and an extend 110 (gcc 12) or 107 (clang 14). Two sets in turn would
+ * take 9.1, but want 48 registers and twice the chains. Sets of 8 lanes in turn were not faster
+ * (104), nor were SHA extensions between the rounds (105 at best, 28 to 32 extends in flight): both
+ * share the pipes. There the SHA extensions alone are faster (choice.c). */
 #define LANES 16
 #include "engine/kernel/sha256_lanes.h"
 

@@ -12,8 +12,10 @@
  * Memory:       at most 5 KiB of stack, for the feed and the lanes.
  * Constant time: no; all inputs are public.
  *
- * Zen 4 at 3.69 GHz, cycles an extend: 89. The bound is 88: the unit takes 64 sha256rnds2 at one a
- * cycle and 12 sha256msg2 at two cycles each. Four chains in step: 98 to 122, two 138, one 264. */
+ * Zen 4 at 3.69 GHz, gcc 12, cycles an extend: 90 for long chains, 97 for chains of 8. The bound
+ * is 88: the unit takes 64 sha256rnds2 at one a cycle and 12 sha256msg2 at two cycles each. Four
+ * chains in step: 98; three 107, two 138, one 264. clang 14 spills more: 100. Schedules made by
+ * vector instructions beside the rounds, in place of sha256msg2, were slower (101). */
 #include "engine/kernel/sha256.h"
 
 #include <immintrin.h>
