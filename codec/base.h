@@ -49,7 +49,7 @@ enum {
     QM_SELECTION_MAX = 16,          /* TPML_PCR_SELECTION entries */
     QM_SELECT_BYTES_MAX = 4,        /* sizeofSelect */
     QM_DIGEST_MAX = 64,             /* SHA-512 */
-    QM_NONCE_MAX = 64,              /* bytes of extraData that can be expected: TPM2B_DATA holds a digest's worth and more */
+    QM_NONCE_MAX = 255,             /* bytes of extraData that can be expected; a TPM gives at most 66 */
     QM_SET_MAX = 8,                 /* live accepted sets of one kind */
 };
 #define QM_FILE_MAX (4ull << 30) /* bytes of a spool file */

@@ -14,11 +14,9 @@ enum qm_log_format { QM_LOG_AGILE, QM_LOG_LEGACY };
 enum { QM_LOG_BANK_MAX = 16 }; /* algorithms that a Spec ID event may announce */
 
 /* Event types, PC Client Platform Firmware Profile, 10.4.1 (those that replay needs). */
-enum {
-    QM_EV_NO_ACTION = 0x00000003,
-    QM_EV_EFI_HCRTM_EVENT = 0x80000010,
-};
-#define QM_PCR_NONE 0xffffffffu /* pcrIndex of Windows' informational EV_NO_ACTION events */
+#define QM_EV_NO_ACTION       0x00000003u
+#define QM_EV_EFI_HCRTM_EVENT 0x80000010u
+#define QM_PCR_NONE           0xffffffffu /* pcrIndex of Windows' informational EV_NO_ACTION events */
 
 struct qm_log_bank {
     uint16_t tpm_alg;
@@ -48,9 +46,10 @@ struct qm_event {
 
 enum qm_log_step { QM_LOG_EVENT, QM_LOG_END, QM_LOG_MALFORMED };
 
-/* Reads the header. False: malformed (no bytes, a damaged Spec ID event). */
+/* Reads the header. False: malformed (no bytes, nothing but padding, no whole first event, a damaged Spec ID event). */
 bool qm_log_open(struct qm_log *log, struct qm_span bytes);
-/* The next event, the header event first. After END or MALFORMED it says the same again. */
+/* The next event, the header event first. After END or MALFORMED it says the same again, and log->p stays where the padding
+ * or the damage begins; what event holds is then undefined. */
 enum qm_log_step qm_log_next(struct qm_log *log, struct qm_event *event);
 /* Does the log announce that bank? Legacy logs have SHA-1 only. */
 bool qm_log_has_bank(const struct qm_log *log, enum qm_hash hash);
@@ -58,7 +57,9 @@ bool qm_log_has_bank(const struct qm_log *log, enum qm_hash hash);
 /* What an event says of PCR start values; fold every event of a log in order, then ask qm_log_start.
  * Startup locality: EV_NO_ACTION "StartupLocality" in PCR 0 before any extend (Firmware Profile 10.4.5.3).
  * H-CRTM: an EV_EFI_HCRTM_EVENT in PCR 0 means that PCR 0 started at 4 (Library part 1, 34.3).
- * D-RTM: a dynamic launch resets PCRs 17-22 to zero; seen by its own event types (Intel TXT MLE guide, appendix F). */
+ * D-RTM: a dynamic launch resets PCRs 17-22 to zero; seen by its own event types (Intel TXT MLE guide, appendix F).
+ *
+ * A start is known only when the whole log was folded: the event that tells it may come after the first extend. */
 struct qm_log_starts {
     uint8_t locality;
     bool extended;

@@ -1,0 +1,204 @@
+#include "codec/eventlog.h"
+
+#include "codec/cursor.h"
+
+enum {
+    LEGACY_HEAD = 32, /* pcrIndex, eventType, a SHA-1 digest, eventSize (Firmware Profile 10.2.1) */
+    AGILE_HEAD = 12,  /* pcrIndex, eventType, digests.count (10.2.2) */
+    SPEC_ID_FIXED = 24,
+    SHA1_SIZE = 20,
+    LOCALITY_HCRTM = 4,
+    /* What the launching ACM itself logs (Intel TXT MLE guide, appendix F: EVTYPE_BASE 0x400 plus 1
+     * to 255). Types from 0x500 on are what the launched software adds; they alone show no launch.
+     */
+    TXT_EVENT_FIRST = 0x401,
+    TXT_EVENT_LAST = 0x4ff,
+    DRTM_PCR_FIRST = 17,
+    DRTM_PCR_LAST = 22,
+};
+
+/* TCG_EfiSpecIDEvent.signature, 10.4.5.1, and TCG_EfiStartupLocalityEvent.Signature, 10.4.5.3; both
+ * with their NUL. */
+static const char spec_id[16] = "Spec ID Event03";
+static const char startup_locality[16] = "StartupLocality";
+
+/* Where the run of equal 00 or ff bytes begins that ends the bytes; their end if they end
+ * otherwise. Found once, from the end: to ask at every event whether only padding is left would be
+ * quadratic in a log of zeros. */
+static const uint8_t *find_padding(struct qm_span s)
+{
+    const uint8_t *p = s.p + s.len;
+    if (p[-1] != 0x00 && p[-1] != 0xff)
+        return p;
+    uint8_t fill = p[-1];
+    uint64_t fill8 = fill == 0 ? 0 : UINT64_MAX;
+    while (p - s.p >= 8 && qm_load_le64(p - 8) == fill8)
+        p -= 8;
+    while (p != s.p && p[-1] == fill)
+        p--;
+    return p;
+}
+
+/* TCG_EfiSpecIDEvent behind its signature. It must be used up exactly: what a damaged one announces
+ * is not to be believed. */
+static bool read_spec_id(struct qm_log *log, struct qm_span data)
+{
+    struct qm_cur c = qm_cur_init(data.p, data.len);
+    qm_cur_take(&c, SPEC_ID_FIXED); /* signature, platformClass, versions, errata, uintnSize */
+    uint32_t count = qm_cur_le32(&c);
+    if (c.bad || count == 0 || count > QM_LOG_BANK_MAX)
+        return false;
+    for (uint32_t i = 0; i < count; i++) {
+        struct qm_log_bank *bank = &log->bank[i];
+        bank->tpm_alg = qm_cur_le16(&c);
+        bank->size = qm_cur_le16(&c);
+        bank->hash = qm_hash_of_tpm(bank->tpm_alg);
+        if (bank->hash != QM_HASH_NONE && bank->size != qm_hash_size(bank->hash))
+            return false;
+        for (uint32_t j = 0; j < i; j++)
+            if (log->bank[j].tpm_alg == bank->tpm_alg)
+                return false;
+    }
+    qm_cur_take(&c, qm_cur_u8(&c)); /* vendorInfo */
+    if (!qm_cur_done(&c))
+        return false;
+    log->format = QM_LOG_AGILE;
+    log->bank_count = (uint8_t)count;
+    return true;
+}
+
+/* Counts the event and says whether its PCR may be: Windows logs what it only wants to tell under
+ * pcrIndex ffffffff. */
+static inline bool finish_event(struct qm_log *log, struct qm_event *e, uint32_t pcr, uint32_t type,
+                                struct qm_cur *c)
+{
+    e->data = qm_cur_span(c, qm_cur_le32(c));
+    e->extends = type != QM_EV_NO_ACTION;
+    if (QM_UNLIKELY(c->bad || (pcr >= QM_PCR_COUNT && (e->extends || pcr != QM_PCR_NONE))))
+        return false;
+    e->pcr = pcr;
+    e->type = type;
+    e->index = log->event_count++;
+    log->p = c->p;
+    return true;
+}
+
+/* TCG_PCClientPCREvent. */
+static bool next_legacy(struct qm_log *log, struct qm_event *e)
+{
+    struct qm_cur c = {log->p, log->end, false};
+    if (qm_cur_left(&c) < LEGACY_HEAD)
+        return false;
+    uint32_t pcr = qm_cur_le32(&c);
+    uint32_t type = qm_cur_le32(&c);
+    memset(e->digest, 0, sizeof e->digest);
+    e->digest[QM_HASH_SHA1] = qm_cur_take(&c, SHA1_SIZE);
+    return finish_event(log, e, pcr, type, &c);
+}
+
+/* The bank of an event's place i that is not the one announced at place i: firmware may leave banks
+ * out. */
+static __attribute__((noinline)) unsigned find_bank(const struct qm_log *log, uint16_t tpm_alg)
+{
+    unsigned b = 0;
+    while (b < log->bank_count && log->bank[b].tpm_alg != tpm_alg)
+        b++;
+    return b;
+}
+
+/* TCG_PCR_EVENT2. */
+static inline bool next_agile(struct qm_log *log, struct qm_event *e)
+{
+    struct qm_cur c = {log->p, log->end, false};
+    if (QM_UNLIKELY(qm_cur_left(&c) < AGILE_HEAD))
+        return false;
+    uint32_t pcr = qm_load_le32(c.p);
+    uint32_t type = qm_load_le32(c.p + 4);
+    uint32_t count = qm_load_le32(c.p + 8);
+    c.p += AGILE_HEAD;
+    if (QM_UNLIKELY(count > log->bank_count))
+        return false;
+    memset(e->digest, 0, sizeof e->digest);
+    uint32_t seen = 0;
+    for (unsigned i = 0; i < count; i++) {
+        if (QM_UNLIKELY(qm_cur_left(&c) < 2))
+            return false;
+        uint16_t tpm_alg = qm_load_le16(c.p);
+        c.p += 2;
+        unsigned b = i; /* nearly every event lists its digests as they were announced */
+        if (QM_UNLIKELY(log->bank[b].tpm_alg != tpm_alg) &&
+            (b = find_bank(log, tpm_alg)) == log->bank_count)
+            return false;
+        const struct qm_log_bank *bank = &log->bank[b];
+        if (QM_UNLIKELY((seen & 1u << b) != 0 || bank->size > qm_cur_left(&c)))
+            return false;
+        seen |= 1u << b;
+        e->digest[bank->hash] = c.p;
+        c.p += bank->size;
+    }
+    e->digest[QM_HASH_NONE] = NULL; /* where algorithms went that we cannot name */
+    return finish_event(log, e, pcr, type, &c);
+}
+
+bool qm_log_open(struct qm_log *log, struct qm_span bytes)
+{
+    memset(log, 0, sizeof *log);
+    if (bytes.len == 0)
+        return false;
+    log->start = log->p = bytes.p;
+    log->end = bytes.p + bytes.len;
+    log->padding = find_padding(bytes);
+    log->format = QM_LOG_LEGACY;
+    log->bank_count = 1;
+    log->bank[0] = (struct qm_log_bank){QM_TPM_ALG_SHA1, SHA1_SIZE, QM_HASH_SHA1};
+    if (log->padding == bytes.p)
+        return false; /* nothing but padding: no bytes of a log */
+    struct qm_log ahead = *log;
+    struct qm_event first;
+    if (!next_legacy(&ahead, &first))
+        return false;
+    if (first.type == QM_EV_NO_ACTION && first.data.len >= sizeof spec_id &&
+        memcmp(first.data.p, spec_id, sizeof spec_id) == 0)
+        return read_spec_id(log, first.data);
+    return true;
+}
+
+enum qm_log_step qm_log_next(struct qm_log *log, struct qm_event *event)
+{
+    if (QM_UNLIKELY(log->p >= log->padding))
+        return QM_LOG_END;
+    bool whole = QM_LIKELY(log->format == QM_LOG_AGILE && log->event_count != 0)
+                     ? next_agile(log, event)
+                     : next_legacy(log, event);
+    return QM_LIKELY(whole) ? QM_LOG_EVENT : QM_LOG_MALFORMED;
+}
+
+bool qm_log_has_bank(const struct qm_log *log, enum qm_hash hash)
+{
+    for (unsigned b = 0; b < log->bank_count; b++)
+        if (log->bank[b].hash == hash)
+            return hash != QM_HASH_NONE;
+    return false;
+}
+
+void qm_log_starts_fold(struct qm_log_starts *s, const struct qm_event *e)
+{
+    if (e->extends) {
+        s->extended = true;
+        s->hcrtm |= e->type == QM_EV_EFI_HCRTM_EVENT && e->pcr == 0;
+        s->drtm |= e->pcr >= DRTM_PCR_FIRST && e->pcr <= DRTM_PCR_LAST &&
+                   e->type >= TXT_EVENT_FIRST && e->type <= TXT_EVENT_LAST;
+        return;
+    }
+    if (!s->extended && e->pcr == 0 && e->data.len == sizeof startup_locality + 1 &&
+        memcmp(e->data.p, startup_locality, sizeof startup_locality) == 0)
+        s->locality = e->data.p[sizeof startup_locality];
+}
+
+void qm_log_start(const struct qm_log_starts *s, unsigned pcr, uint8_t *value, size_t size)
+{
+    bool ones = pcr >= DRTM_PCR_FIRST && pcr <= DRTM_PCR_LAST && !s->drtm;
+    memset(value, ones ? 0xff : 0, size);
+    if (pcr == 0 && size != 0)
+        value[size - 1] = s->hcrtm ? LOCALITY_HCRTM : s->locality;
+}

@@ -1,0 +1,37 @@
+/* The pipeline: ingest -> framing -> engine -> output, on a pool of workers. The only place where ingest meets engine.
+ *
+ * A worker does all of it for its buffer: it reads, frames, verifies, encodes, and writes its output buffer when that is full.
+ * Shared are the list of work and the output's lock. All memory is taken before the first record is read. */
+#ifndef QM_PIPELINE_H
+#define QM_PIPELINE_H
+
+#include "engine/verify.h"
+#include "ingest/ingest.h"
+
+struct qm_pipeline_options {
+    unsigned workers;        /* 1 .. QM_WORKERS_MAX */
+    enum qm_io io;           /* URING or READ */
+    enum qm_format format;
+    bool stages;
+    uint64_t audit;
+    int out_fd;
+    bool progress;           /* a line on stderr, six times a second */
+};
+
+struct qm_pipeline_stats {
+    struct qm_verify_stats verify;
+    size_t memory; /* bytes taken at start, the worklist's included, the table's not */
+};
+
+/* Runs everything in w through; results go to out_fd, the run record last. run is filled (its id and start are set by the
+ * caller). SIGINT and SIGTERM finish the buffers in flight: then *signalled is set and run->complete false. Errors: the
+ * environment's; the run record is written whenever output is possible. */
+qm_err qm_pipeline_run(struct qm_worklist *w, const struct qm_table *table, const struct qm_kernels *kernels,
+                       const struct qm_pipeline_options *options, struct qm_run *run, struct qm_pipeline_stats *stats,
+                       int *signalled, struct qm_fault *fault) QM_MUST_USE;
+
+/* A new run id: UTC time and random digits, sortable. text has at least 32 bytes. */
+qm_err qm_run_id(char *text, size_t cap, struct qm_fault *fault) QM_MUST_USE;
+uint64_t qm_now_ms(void); /* since the epoch */
+
+#endif

@@ -1,0 +1,247 @@
+/* Taking enrolments (contract, section 2). */
+#include "tools/store_inside.h"
+
+/* Finds or inserts a row that stands once by content. bind sets what it is found by, and all of it where all is true. */
+static qm_err once(struct qm_store *s, unsigned find, unsigned insert, void (*bind)(sqlite3_stmt *st, const void *what, bool all),
+                   const void *what, uint64_t *no, struct qm_fault *fault)
+{
+    sqlite3_stmt *st = store_statement(s, find, fault);
+    bool found;
+    if (st == NULL)
+        return QM_E_STORE;
+    bind(st, what, false);
+    qm_err err = store_number(s, st, no, &found, fault);
+    if (err != QM_OK || found)
+        return err;
+    st = store_statement(s, insert, fault);
+    if (st == NULL)
+        return QM_E_STORE;
+    bind(st, what, true);
+    err = store_run(s, st, fault);
+    *no = (uint64_t)sqlite3_last_insert_rowid(s->db);
+    return err;
+}
+
+static void bind_ak(sqlite3_stmt *st, const void *what, bool all)
+{
+    const struct qm_enrolment *e = what;
+    sqlite3_bind_blob(st, 1, e->key_digest, sizeof e->key_digest, SQLITE_STATIC);
+    if (all)
+        sqlite3_bind_blob(st, 2, e->key, (int)qm_enrolment_key(e)->bytes, SQLITE_STATIC);
+}
+
+static void bind_profile(sqlite3_stmt *st, const void *what, bool all)
+{
+    const struct qm_enrolment *e = what;
+    (void)all;
+    sqlite3_bind_blob(st, 1, &e->profile, sizeof e->profile, SQLITE_STATIC);
+}
+
+static void bind_values(sqlite3_stmt *st, const void *what, bool all)
+{
+    const struct qm_enrolment *e = what;
+    uint8_t value[QM_PCR_COUNT][32];
+    int n = 0;
+    (void)all;
+    for (unsigned pcr = 0; pcr < QM_PCR_COUNT; pcr++)
+        if ((e->baseline_mask >> pcr & 1) != 0)
+            memcpy(value[n++], e->baseline[pcr], 32);
+    sqlite3_bind_int64(st, 1, e->baseline_mask);
+    sqlite3_bind_blob(st, 2, value, 32 * n, SQLITE_TRANSIENT);
+}
+
+static void bind_id(sqlite3_stmt *st, int at, const struct qm_enrolment *e)
+{
+    sqlite3_bind_text(st, at, (const char *)e->id, (int)e->id_len, SQLITE_STATIC);
+}
+
+qm_err qm_store_line_known(struct qm_store *s, const struct qm_enrolment *e, const uint8_t line_digest[32], bool *known,
+                           struct qm_fault *fault)
+{
+    uint64_t one;
+    sqlite3_stmt *st = store_statement(s, S_LINE, fault);
+    if (st == NULL)
+        return QM_E_STORE;
+    bind_id(st, 1, e);
+    sqlite3_bind_blob(st, 2, line_digest, 32, SQLITE_STATIC);
+    return store_number(s, st, &one, known, fault);
+}
+
+/* The instance as it is. */
+struct present {
+    bool found;
+    uint64_t slot, ak;
+};
+
+static qm_err find_present(struct qm_store *s, const struct qm_enrolment *e, struct present *out, struct qm_fault *fault)
+{
+    sqlite3_stmt *st = store_statement(s, S_INSTANCE, fault);
+    *out = (struct present){0};
+    if (st == NULL)
+        return QM_E_STORE;
+    bind_id(st, 1, e);
+    int rc = sqlite3_step(st);
+    if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+        return store_fail(s, fault, "reading it");
+    out->found = rc == SQLITE_ROW;
+    if (out->found) {
+        out->slot = (uint64_t)sqlite3_column_int64(st, 0);
+        out->ak = (uint64_t)sqlite3_column_int64(st, 1);
+    }
+    sqlite3_reset(st);
+    return QM_OK;
+}
+
+static qm_err check_shared(struct qm_store *s, const struct qm_enrolment *e, uint64_t ak, struct qm_fault *fault)
+{
+    uint64_t other;
+    bool found;
+    sqlite3_stmt *st = store_statement(s, S_AK_USED, fault);
+    if (st == NULL)
+        return QM_E_STORE;
+    sqlite3_bind_int64(st, 1, (sqlite3_int64)ak);
+    bind_id(st, 2, e);
+    qm_err err = store_number(s, st, &other, &found, fault);
+    if (err == QM_OK && found)
+        return qm_fail(fault, QM_E_REFUSED, 0, "another id has this AK already (--unique-keys)");
+    return err;
+}
+
+static qm_err write_instance(struct qm_store *s, const struct qm_enrolment *e, bool insert, uint64_t ak, uint64_t profile,
+                             const uint8_t line_digest[32], struct qm_fault *fault)
+{
+    sqlite3_stmt *st = store_statement(s, insert ? S_INSERT : S_UPDATE, fault);
+    if (st == NULL)
+        return QM_E_STORE;
+    bind_id(st, 1, e);
+    sqlite3_bind_int64(st, 2, (sqlite3_int64)ak);
+    sqlite3_bind_int64(st, 3, (sqlite3_int64)profile);
+    if (e->has_nonce)
+        sqlite3_bind_blob(st, 4, e->nonce, (int)e->nonce_len, SQLITE_STATIC); /* of no bytes: a blob, not NULL */
+    sqlite3_bind_int(st, 5, e->require_log);
+    if (e->has_group)
+        sqlite3_bind_text(st, 6, (const char *)e->group, (int)e->group_len, SQLITE_STATIC);
+    if (e->tags_len != 0)
+        sqlite3_bind_text(st, 7, e->tags, (int)e->tags_len, SQLITE_STATIC);
+    sqlite3_bind_blob(st, 8, line_digest, 32, SQLITE_STATIC);
+    sqlite3_bind_int64(st, 9, (sqlite3_int64)s->now_ms);
+    sqlite3_bind_int64(st, 10, (sqlite3_int64)s->generation);
+    return store_run(s, st, fault);
+}
+
+/* Who gave the instance which key, and since when. */
+static qm_err write_history(struct qm_store *s, uint64_t slot, uint64_t ak, bool replaced, struct qm_fault *fault)
+{
+    if (replaced) {
+        sqlite3_stmt *end = store_statement(s, S_AK_HISTORY_END, fault);
+        if (end == NULL)
+            return QM_E_STORE;
+        sqlite3_bind_int64(end, 1, (sqlite3_int64)slot);
+        sqlite3_bind_int64(end, 2, (sqlite3_int64)s->now_ms);
+        qm_err err = store_run(s, end, fault);
+        if (err != QM_OK)
+            return err;
+    }
+    sqlite3_stmt *st = store_statement(s, S_AK_HISTORY_ADD, fault);
+    if (st == NULL)
+        return QM_E_STORE;
+    sqlite3_bind_int64(st, 1, (sqlite3_int64)slot);
+    sqlite3_bind_int64(st, 2, (sqlite3_int64)ak);
+    sqlite3_bind_int64(st, 3, (sqlite3_int64)s->now_ms);
+    sqlite3_bind_text(st, 4, s->who, -1, SQLITE_STATIC);
+    return store_run(s, st, fault);
+}
+
+/* A baseline that the instance never had becomes a set; one that it has or had, even ended, changes nothing. */
+static qm_err add_baseline(struct qm_store *s, uint64_t slot, const struct qm_enrolment *e, struct qm_fault *fault)
+{
+    uint64_t values, number;
+    bool found;
+    qm_err err = once(s, S_VALUES_FIND, S_VALUES_INSERT, bind_values, e, &values, fault);
+    if (err != QM_OK)
+        return err;
+    sqlite3_stmt *st = store_statement(s, S_BASELINE_KNOWN, fault);
+    if (st == NULL)
+        return QM_E_STORE;
+    sqlite3_bind_int64(st, 1, (sqlite3_int64)slot);
+    sqlite3_bind_int64(st, 2, (sqlite3_int64)values);
+    err = store_number(s, st, &number, &found, fault);
+    if (err != QM_OK || found)
+        return err;
+    st = store_statement(s, S_BASELINE_LIVE, fault);
+    if (st == NULL)
+        return QM_E_STORE;
+    sqlite3_bind_int64(st, 1, (sqlite3_int64)slot);
+    err = store_number(s, st, &number, &found, fault);
+    if (err != QM_OK)
+        return err;
+    if (number >= QM_SET_MAX)
+        return qm_fail(fault, QM_E_REFUSED, 0, "the instance has %d live accepted sets already; end one first", QM_SET_MAX);
+    st = store_statement(s, S_BASELINE_INSERT, fault);
+    if (st == NULL)
+        return QM_E_STORE;
+    sqlite3_bind_int64(st, 1, (sqlite3_int64)slot);
+    sqlite3_bind_int64(st, 2, (sqlite3_int64)values);
+    sqlite3_bind_text(st, 3, s->who, -1, SQLITE_STATIC);
+    sqlite3_bind_int64(st, 4, (sqlite3_int64)s->now_ms);
+    return store_run(s, st, fault);
+}
+
+static qm_err enroll(struct qm_store *s, const struct qm_enrolment *e, const uint8_t line_digest[32],
+                     const struct qm_enroll_options *options, enum qm_enrolled *what, struct qm_fault *fault)
+{
+    struct present present;
+    uint64_t ak, profile;
+    qm_err err = find_present(s, e, &present, fault);
+    if (err == QM_OK)
+        err = once(s, S_AK_FIND, S_AK_INSERT, bind_ak, e, &ak, fault);
+    if (err == QM_OK)
+        err = once(s, S_PROFILE_FIND, S_PROFILE_INSERT, bind_profile, e, &profile, fault);
+    if (err != QM_OK)
+        return err;
+    const bool new_key = !present.found || present.ak != ak;
+    if (present.found && new_key && !options->replace_key)
+        return qm_fail(fault, QM_E_REFUSED, 0, "the id is enrolled with another AK (--replace-key changes it)");
+    if (options->unique_keys)
+        err = check_shared(s, e, ak, fault);
+    if (err == QM_OK)
+        err = write_instance(s, e, !present.found, ak, profile, line_digest, fault);
+    if (err != QM_OK)
+        return err;
+    const uint64_t slot = present.found ? present.slot : (uint64_t)sqlite3_last_insert_rowid(s->db);
+    if (new_key)
+        err = write_history(s, slot, ak, present.found, fault);
+    if (err == QM_OK && e->baseline_mask != 0)
+        err = add_baseline(s, slot, e, fault);
+    *what = !present.found ? QM_ENROLLED_NEW : new_key ? QM_ENROLLED_KEY_REPLACED : QM_ENROLLED_CHANGED;
+    s->changed |= err == QM_OK;
+    return err;
+}
+
+qm_err qm_store_enroll(struct qm_store *s, const struct qm_enrolment *e, const uint8_t line_digest[32],
+                       const struct qm_enroll_options *options, enum qm_enrolled *what, struct qm_fault *fault)
+{
+    /* A refusal half-way (too many sets) leaves nothing of its line. */
+    qm_err err = store_exec(s, "SAVEPOINT line", fault);
+    if (err != QM_OK)
+        return err;
+    err = enroll(s, e, line_digest, options, what, fault);
+    qm_err undone = err == QM_OK ? QM_OK : store_exec(s, "ROLLBACK TO line", NULL);
+    qm_err released = store_exec(s, "RELEASE line", err == QM_OK ? fault : NULL);
+    if (err == QM_E_REFUSED && (undone != QM_OK || released != QM_OK))
+        return store_fail(s, fault, "undoing a refused line");
+    return err != QM_OK ? err : released;
+}
+
+qm_err qm_store_shared_keys(struct qm_store *s, uint64_t *count, struct qm_fault *fault)
+{
+    sqlite3_stmt *st = NULL;
+    bool found;
+    if (sqlite3_prepare_v2(s->db,
+                           "SELECT ifnull(sum(n), 0) FROM (SELECT count(*) AS n FROM instance GROUP BY ak HAVING n > 1)", -1, &st,
+                           NULL) != SQLITE_OK)
+        return store_fail(s, fault, "reading it");
+    qm_err err = store_number(s, st, count, &found, fault);
+    sqlite3_finalize(st);
+    return err;
+}
