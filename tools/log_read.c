@@ -1,0 +1,129 @@
+#include "tools/log_read.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "codec/eventtext.h"
+#include "engine/kernel/kernel.h"
+
+/* The start values may stand anywhere before the first extend, and what tells of a D-RTM launch
+ * comes after it. */
+static void fold_events(struct qm_log_view *v)
+{
+    struct qm_log log = v->log;
+    struct qm_event e;
+    enum qm_log_step step;
+    v->unreplayable = !qm_log_has_bank(&log, QM_HASH_SHA256);
+    while ((step = qm_log_next(&log, &e)) == QM_LOG_EVENT) {
+        qm_log_starts_fold(&v->starts, &e);
+        v->event_count++;
+        v->data_max = e.data.len > v->data_max ? e.data.len : v->data_max;
+        v->unreplayable |= e.extends && e.digest[QM_HASH_SHA256] == NULL;
+    }
+    v->malformed = step == QM_LOG_MALFORMED;
+    v->malformed_at = (size_t)(log.p - log.start);
+}
+
+static void replay_event(struct qm_log_view *v, const struct qm_event *e)
+{
+    for (enum qm_hash h = QM_HASH_SHA1; h < QM_HASH_COUNT; h++) {
+        if (!qm_log_has_bank(&v->log, h))
+            continue;
+        v->shown[h] |= 1u << e->pcr;
+        if (e->digest[h] != NULL)
+            qm_hash_extend(h, v->value[h][e->pcr], e->digest[h]);
+        else
+            v->lacking[h] |= 1u << e->pcr;
+    }
+}
+
+void qm_log_view_init(struct qm_log_view *v, struct qm_span bytes)
+{
+    memset(v, 0, sizeof *v);
+    v->opened = qm_log_open(&v->log, bytes);
+    v->malformed = !v->opened;
+    if (!v->opened)
+        return;
+    fold_events(v);
+    if (v->malformed)
+        return; /* values of half a log would only mislead */
+    for (enum qm_hash h = QM_HASH_SHA1; h < QM_HASH_COUNT; h++) {
+        for (unsigned pcr = 0; pcr < QM_PCR_COUNT; pcr++)
+            qm_log_start(&v->starts, pcr, v->value[h][pcr], qm_hash_size(h));
+        v->shown[h] = v->starts.hcrtm || v->starts.locality != 0;
+    }
+    struct qm_log log = v->log;
+    struct qm_event e;
+    while (qm_log_next(&log, &e) == QM_LOG_EVENT)
+        if (e.extends)
+            replay_event(v, &e);
+    for (enum qm_hash h = QM_HASH_SHA1; h < QM_HASH_COUNT; h++)
+        v->shown[h] &= ~v->lacking[h];
+}
+
+const char *qm_log_view_status(const struct qm_log_view *v)
+{
+    return v->malformed ? "malformed" : v->unreplayable ? "unreplayable" : "ok";
+}
+
+static bool part_is_digest(const struct qm_event *e, enum qm_hash hash, struct qm_span part)
+{
+    uint8_t digest[QM_DIGEST_MAX];
+    qm_hash_one(hash, part, digest);
+    return memcmp(digest, e->digest[hash], qm_hash_size(hash)) == 0;
+}
+
+const char *qm_log_proved_part(const struct qm_event *e)
+{
+    struct qm_measured parts[QM_MEASURED_MAX];
+    unsigned count = qm_event_measured(e, parts);
+    for (unsigned i = 0; i < count; i++) {
+        unsigned agree = 0, differ = 0;
+        for (enum qm_hash h = QM_HASH_SHA256; h < QM_HASH_COUNT; h++)
+            if (e->digest[h] != NULL) {
+                bool same = part_is_digest(e, h, parts[i].bytes);
+                agree += same;
+                differ += !same;
+            }
+        if (agree + differ == 0 && e->digest[QM_HASH_SHA1] != NULL)
+            agree = part_is_digest(e, QM_HASH_SHA1, parts[i].bytes);
+        if (agree != 0 && differ == 0)
+            return parts[i].part;
+    }
+    return NULL;
+}
+
+qm_err qm_log_file_read(const char *path, uint8_t **bytes, size_t *len, struct qm_fault *fault)
+{
+    bool is_stdin = strcmp(path, "-") == 0;
+    int fd = is_stdin ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return qm_fail(fault, QM_E_IO, errno, "cannot open '%.256s'", path);
+    uint8_t *buffer = malloc(QM_LOG_MAX + 1);
+    size_t used = 0;
+    ssize_t n = -1;
+    while (buffer != NULL && used <= QM_LOG_MAX) {
+        n = read(fd, buffer + used, QM_LOG_MAX + 1 - used);
+        if (n == 0 || (n < 0 && errno != EINTR))
+            break;
+        used += n > 0 ? (size_t)n : 0;
+    }
+    int sys = n < 0 ? errno : 0;
+    if (!is_stdin)
+        close(fd);
+    *bytes = buffer;
+    *len = used;
+    if (buffer != NULL && sys == 0 && used <= QM_LOG_MAX)
+        return QM_OK;
+    free(buffer);
+    *bytes = NULL;
+    if (buffer == NULL)
+        return qm_fail(fault, QM_E_NOMEM, 0, "no memory for '%.256s'", path);
+    if (sys != 0)
+        return qm_fail(fault, QM_E_IO, sys, "cannot read '%.256s'", path);
+    return qm_fail(fault, QM_E_LIMIT, 0,
+                   "'%.256s' is longer than %d MiB, the most that a log may have", path,
+                   QM_LOG_MAX / (1024 * 1024));
+}
