@@ -146,6 +146,7 @@ void qm_reader_settle(struct qm_reader *r, size_t used, size_t record_count, boo
         if (s->fd != STDIN_FILENO)
             close(s->fd);
         s->fd = -1;
+        qm_file_done(w, 1);
     } else {
         memcpy(s->carry, r->window + used, rest);
         s->carry_len = rest;

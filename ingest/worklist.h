@@ -93,7 +93,7 @@ struct qm_worklist {
     pthread_mutex_t lock;
     pthread_cond_t changed; /* the queue grew, a stream was settled, pending sank */
     size_t next;
-    _Atomic uint64_t taken; /* for progress; next and what came straight from the queue */
+    _Atomic uint64_t done; /* files whose last bytes were delivered, or that could not be read; for progress */
     uint32_t queue_head, queue_tail;
     uint32_t pending;
     struct qm_stream **stream;
