@@ -261,7 +261,7 @@ INLINE __mmask8 fe_equal_digits(const struct fe *a, const uint64_t *digits)
     return _mm512_testn_epi64_mask(diff, diff);
 }
 
-/* Lanes where a, below R, is a multiple of p: a / R mod p is in [0, p] then. */
+/* Lanes where a (not loose) is a multiple of p: a / R mod p is in [0, p] then. */
 static __attribute__((noinline)) __mmask8 fe_is_zero(const struct fe *a)
 {
     static const uint64_t zero[D] = {0};
@@ -771,7 +771,8 @@ static struct point ladder(const struct group *g)
 /* Lanes whose x is r mod n. */
 static __mmask8 compare(struct group *g, const struct point *p)
 {
-    g->redo |= fe_is_zero(&p->z);
+    struct fe z = tight(p->z);
+    g->redo |= fe_is_zero(&z);
     struct fe r2 = fe_set(curve.r2), zz = fe_sqr_loose(&p->z);
     struct fe r = fe_mul(&g->r, &r2), t = fe_mul(&r, &zz);
     t = fe_sub_loose(&p->x, &t, 2);
