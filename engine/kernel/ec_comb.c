@@ -10,7 +10,8 @@
 __extension__ typedef unsigned __int128 u128;
 __extension__ typedef __int128 i128;
 
-#define K QM_EC_WORDS_MAX
+#define K      QM_EC_WORDS_MAX
+#define ALWAYS __attribute__((always_inline))
 
 const struct qm_ec_curve qm_ec_p256 = {
     .words = 4,
@@ -41,9 +42,10 @@ const struct qm_ec_comb_shape qm_ec_p384_key = {QM_P384_TEETH, QM_P384_SUBS, QM_
 
 /* ---- limbs --------------------------------------------------------------------------------------------------------- */
 
-static inline uint64_t limbs_add(unsigned k, uint64_t *out, const uint64_t *a, const uint64_t *b)
+static inline ALWAYS uint64_t limbs_add(unsigned k, uint64_t *out, const uint64_t *a, const uint64_t *b)
 {
     u128 c = 0;
+#pragma GCC unroll 6
     for (unsigned i = 0; i < k; i++) {
         c += (u128)a[i] + b[i];
         out[i] = (uint64_t)c;
@@ -52,9 +54,10 @@ static inline uint64_t limbs_add(unsigned k, uint64_t *out, const uint64_t *a, c
     return (uint64_t)c;
 }
 
-static inline uint64_t limbs_sub(unsigned k, uint64_t *out, const uint64_t *a, const uint64_t *b)
+static inline ALWAYS uint64_t limbs_sub(unsigned k, uint64_t *out, const uint64_t *a, const uint64_t *b)
 {
     uint64_t borrow = 0;
+#pragma GCC unroll 6
     for (unsigned i = 0; i < k; i++) {
         u128 t = (u128)a[i] - b[i] - borrow;
         out[i] = (uint64_t)t;
@@ -64,10 +67,11 @@ static inline uint64_t limbs_sub(unsigned k, uint64_t *out, const uint64_t *a, c
 }
 
 /* out = (top:a) - m if that is not negative, else a; for (top:a) below 2m the result is below m. */
-static inline void limbs_reduce(unsigned k, uint64_t *out, uint64_t top, const uint64_t *a, const uint64_t *m)
+static inline ALWAYS void limbs_reduce(unsigned k, uint64_t *out, uint64_t top, const uint64_t *a, const uint64_t *m)
 {
     uint64_t t[K];
     uint64_t keep = 0 - (uint64_t)(limbs_sub(k, t, a, m) > top);
+#pragma GCC unroll 6
     for (unsigned i = 0; i < k; i++)
         out[i] = (a[i] & keep) | (t[i] & ~keep);
 }
@@ -75,7 +79,12 @@ static inline void limbs_reduce(unsigned k, uint64_t *out, uint64_t top, const u
 void qm_ec_pow2(unsigned words, uint64_t *out, unsigned k, const uint64_t *m)
 {
     memset(out, 0, words * sizeof *out);
-    out[0] = 1;
+    if (k >= 64 * words) { /* 2^(64 words) - m is below m */
+        limbs_sub(words, out, out, m);
+        k -= 64 * words;
+    } else {
+        out[0] = 1;
+    }
     for (; k > 0; k--) {
         uint64_t t[K];
         uint64_t top = limbs_add(words, t, out, out);
@@ -269,7 +278,7 @@ typedef struct {
 } num;
 
 /* a b / 2^(64 k) mod p, by rows of b; a, b and the result below p. */
-static inline __attribute__((always_inline)) void mul_k(unsigned k, num *out, const num *a, const num *b,
+static inline ALWAYS void mul_k(unsigned k, num *out, const num *a, const num *b,
                                                         const uint64_t *p, uint64_t n0)
 {
     uint64_t t[K + 1] = {0};
@@ -304,21 +313,39 @@ static void sqr(const struct field *f, num *out, const num *a)
     mul(f, out, a, a);
 }
 
-static void add(const struct field *f, num *out, const num *a, const num *b)
+static inline ALWAYS void add_k(unsigned k, num *out, const num *a, const num *b, const uint64_t *p)
 {
     num t;
-    uint64_t top = limbs_add(f->k, t.v, a->v, b->v);
-    limbs_reduce(f->k, out->v, top, t.v, f->p);
+    uint64_t top = limbs_add(k, t.v, a->v, b->v);
+    limbs_reduce(k, out->v, top, t.v, p);
+}
+
+static inline ALWAYS void sub_k(unsigned k, num *out, const num *a, const num *b, const uint64_t *p)
+{
+    num t;
+    uint64_t mask = 0 - limbs_sub(k, t.v, a->v, b->v);
+    num m;
+#pragma GCC unroll 6
+    for (unsigned i = 0; i < k; i++)
+        m.v[i] = p[i] & mask;
+    limbs_add(k, out->v, t.v, m.v);
+}
+
+/* Each width is compiled with its loops unrolled. */
+static void add(const struct field *f, num *out, const num *a, const num *b)
+{
+    if (f->k == 4)
+        add_k(4, out, a, b, f->p);
+    else
+        add_k(6, out, a, b, f->p);
 }
 
 static void sub(const struct field *f, num *out, const num *a, const num *b)
 {
-    num t;
-    uint64_t mask = 0 - limbs_sub(f->k, t.v, a->v, b->v);
-    num m;
-    for (unsigned i = 0; i < f->k; i++)
-        m.v[i] = f->p[i] & mask;
-    limbs_add(f->k, out->v, t.v, m.v);
+    if (f->k == 4)
+        sub_k(4, out, a, b, f->p);
+    else
+        sub_k(6, out, a, b, f->p);
 }
 
 static void field_init(struct field *f, const struct qm_ec_curve *c)
@@ -328,8 +355,11 @@ static void field_init(struct field *f, const struct qm_ec_curve *c)
     memcpy(f->p, c->p, sizeof f->p);
     qm_ec_pow2(f->k, f->one, 64 * f->k, c->p);
     qm_ec_pow2(f->k, f->r2, 2 * 64 * f->k, c->p);
-    qm_ec_pow2(f->k, f->r3, 3 * 64 * f->k, c->p);
     qm_ec_pow2(f->k, f->form, 52 * c->digits, c->p);
+    num r2, r3;
+    memcpy(r2.v, f->r2, sizeof r2.v);
+    mul(f, &r3, &r2, &r2);
+    memcpy(f->r3, r3.v, sizeof f->r3);
 }
 
 /* ---- points -------------------------------------------------------------------------------------------------------- */
