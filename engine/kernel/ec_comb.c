@@ -300,10 +300,37 @@ static inline ALWAYS void mul_k(unsigned k, num *out, const num *a, const num *b
     limbs_reduce(k, out->v, t[k], t, p);
 }
 
+/* The same for P-256: -1 / p mod 2^64 is 1, and m p + (limb 0 = m) is m 2^96 + m (2^256 - 2^224 + 2^192). Fleets are
+ * enrolled with this, and it takes half the time. */
+static void mul_p256(const uint64_t *p, num *out, const num *a, const num *b)
+{
+    uint64_t t0 = 0, t1 = 0, t2 = 0, t3 = 0, t4 = 0;
+#pragma GCC unroll 4
+    for (unsigned i = 0; i < 4; i++) {
+        uint64_t bi = b->v[i];
+        u128 c = (u128)a->v[0] * bi + t0;
+        uint64_t m = (uint64_t)c;
+        c = (u128)a->v[1] * bi + t1 + (uint64_t)(c >> 64);
+        u128 d = (u128)(uint64_t)c + (m << 32);
+        t0 = (uint64_t)d;
+        c = (u128)a->v[2] * bi + t2 + (uint64_t)(c >> 64);
+        d = (u128)(uint64_t)c + (m >> 32) + (uint64_t)(d >> 64);
+        t1 = (uint64_t)d;
+        c = (u128)a->v[3] * bi + t3 + (uint64_t)(c >> 64);
+        d = (u128)m * 0xffffffff00000001 + (uint64_t)c + (uint64_t)(d >> 64);
+        t2 = (uint64_t)d;
+        u128 s = (u128)t4 + (uint64_t)(c >> 64) + (uint64_t)(d >> 64);
+        t3 = (uint64_t)s;
+        t4 = (uint64_t)(s >> 64);
+    }
+    uint64_t t[4] = {t0, t1, t2, t3};
+    limbs_reduce(4, out->v, t4, t, p);
+}
+
 static void mul(const struct field *f, num *out, const num *a, const num *b)
 {
     if (f->k == 4)
-        mul_k(4, out, a, b, f->p, f->n0);
+        mul_p256(f->p, out, a, b);
     else
         mul_k(6, out, a, b, f->p, f->n0);
 }
