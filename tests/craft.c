@@ -18,7 +18,7 @@ static struct held {
     struct held *next;
     void *p;
     void (*release)(void *p);
-} *all_held;
+} * all_held;
 
 static void hold(void *p, void (*release)(void *p))
 {
@@ -366,9 +366,10 @@ void craft_sign_salted(struct craft *out, const struct craft_key *k, enum qm_sch
              EVP_PKEY_CTX_set_rsa_pss_saltlen(pctx, salt) == 1);
     MUST(EVP_DigestSign(ctx, sig, &len, bytes.p, bytes.len) == 1);
     EVP_MD_CTX_free(ctx);
-    craft_be(out, scheme == QM_SCHEME_RSASSA   ? QM_TPM_ALG_RSASSA
-                  : scheme == QM_SCHEME_RSAPSS ? QM_TPM_ALG_RSAPSS
-                                               : QM_TPM_ALG_ECDSA,
+    craft_be(out,
+             scheme == QM_SCHEME_RSASSA   ? QM_TPM_ALG_RSASSA
+             : scheme == QM_SCHEME_RSAPSS ? QM_TPM_ALG_RSAPSS
+                                          : QM_TPM_ALG_ECDSA,
              2);
     craft_be(out, tpm_of[hash], 2);
     if (scheme != QM_SCHEME_ECDSA) {

@@ -1,5 +1,6 @@
-/* Evidence made by hand, good and crooked: real keys and signatures through OpenSSL's EVP, attests, event logs and records
- * written byte by byte, so that nothing of the code under test takes part in making them.
+/* Evidence made by hand, good and crooked: real keys and signatures through OpenSSL's EVP, attests,
+ * event logs and records written byte by byte, so that nothing of the code under test takes part in
+ * making them.
  *
  * Buffers grow and are freed by craft_free_all; running out of memory aborts. */
 #ifndef QM_TEST_CRAFT_H
@@ -58,13 +59,14 @@ struct craft_key {
     EVP_PKEY *pkey;
     struct qm_key *key; /* prepared; 64-byte aligned */
 };
-/* kind: "rsa2048", "rsa3072", "p256", "p384" and so on; n tells keys of a kind apart. Made once, kept. */
+/* kind: "rsa2048", "rsa3072", "p256", "p384" and so on; n tells keys of a kind apart. Made once,
+ * kept. */
 struct craft_key *craft_key(const char *kind, unsigned n);
 /* PEM SubjectPublicKeyInfo; freed by craft_free_all. */
 char *craft_pem(const struct craft_key *k);
 /* TPMT_PUBLIC with the usual AK attributes. scheme QM_TPM_ALG_NULL: none of its own. */
-void craft_tpmt_public(struct craft *out, const struct craft_key *k, uint32_t attributes, uint16_t scheme,
-                       uint16_t scheme_hash);
+void craft_tpmt_public(struct craft *out, const struct craft_key *k, uint32_t attributes,
+                       uint16_t scheme, uint16_t scheme_hash);
 enum { CRAFT_AK_ATTRIBUTES = 0x00050072 };
 char *craft_base64(struct qm_span bytes);
 
@@ -90,11 +92,11 @@ struct craft_attest {
 };
 void craft_attest(struct craft *out, const struct craft_attest *a);
 /* TPMT_SIGNATURE over bytes. */
-void craft_sign(struct craft *out, const struct craft_key *k, enum qm_scheme scheme, enum qm_hash hash,
-                struct qm_span bytes);
+void craft_sign(struct craft *out, const struct craft_key *k, enum qm_scheme scheme,
+                enum qm_hash hash, struct qm_span bytes);
 /* The same with another salt length for RSAPSS (-1: as long as the digest, -3: the longest). */
-void craft_sign_salted(struct craft *out, const struct craft_key *k, enum qm_scheme scheme, enum qm_hash hash,
-                       struct qm_span bytes, int salt);
+void craft_sign_salted(struct craft *out, const struct craft_key *k, enum qm_scheme scheme,
+                       enum qm_hash hash, struct qm_span bytes, int salt);
 
 /* ---- PCRs and logs ---- */
 
@@ -104,21 +106,23 @@ struct craft_pcrs {
 /* All PCRs of all banks at their reset values. */
 void craft_pcrs_reset(struct craft_pcrs *p);
 /* The composite of a selection, as a TPM hashes it. */
-void craft_composite(const struct craft_pcrs *p, const struct qm_profile *profile, enum qm_hash hash, uint8_t *digest);
+void craft_composite(const struct craft_pcrs *p, const struct qm_profile *profile,
+                     enum qm_hash hash, uint8_t *digest);
 
 /* Starts a crypto-agile log that announces banks (bit 1 << enum qm_hash). */
 void craft_log_open(struct craft *log, unsigned banks);
-/* One event: a digest of data for each of banks, extended into pcrs (may be NULL) unless it is EV_NO_ACTION. */
-void craft_log_event(struct craft *log, unsigned banks, uint32_t pcr, uint32_t type, const char *data,
-                     struct craft_pcrs *pcrs);
+/* One event: a digest of data for each of banks, extended into pcrs (may be NULL) unless it is
+ * EV_NO_ACTION. */
+void craft_log_event(struct craft *log, unsigned banks, uint32_t pcr, uint32_t type,
+                     const char *data, struct craft_pcrs *pcrs);
 
 /* ---- records ---- */
 
 struct craft_record {
     const char *id;
     struct qm_span quote, sig;
-    struct qm_span log;        /* p NULL: left out */
-    struct qm_span pcrs;       /* an encoded map; p NULL: left out */
+    struct qm_span log;  /* p NULL: left out */
+    struct qm_span pcrs; /* an encoded map; p NULL: left out */
     bool has_t;
     uint64_t t_ms;
 };

@@ -1,5 +1,5 @@
-/* The appraisal (contract, section 3): every check's failure, the order of the checks, the sources of proof, stages, sets, log
- * states; batches against single records; and kernels that lie. */
+/* The appraisal (contract, section 3): every check's failure, the order of the checks, the sources
+ * of proof, stages, sets, log states; batches against single records; and kernels that lie. */
 #include <criterion/criterion.h>
 #include <openssl/bn.h>
 #include <openssl/ec.h>
@@ -120,7 +120,8 @@ static void scene_sign(struct scene *s)
     s->sig = (struct craft){0};
     craft_sign_salted(&s->sig, craft_key(s->key_kind, s->signing_key_no),
                       s->sig_scheme != QM_SCHEME_NONE ? s->sig_scheme : p->scheme,
-                      s->sig_hash != QM_HASH_NONE ? s->sig_hash : p->hash, craft_span(&s->quote), s->salt);
+                      s->sig_hash != QM_HASH_NONE ? s->sig_hash : p->hash, craft_span(&s->quote),
+                      s->salt);
 }
 
 static void scene_pack(struct scene *s)
@@ -201,7 +202,8 @@ static void add_row(struct qm_table_builder *b, const struct scene *s, uint64_t 
     cr_assert_eq(qm_table_builder_add(b, &row, &fault), QM_OK, "%s", fault.text);
 }
 
-static void court_open(struct court *c, const struct scene *scenes, size_t count, const char *kernels, uint64_t audit)
+static void court_open(struct court *c, const struct scene *scenes, size_t count,
+                       const char *kernels, uint64_t audit)
 {
     static const uint8_t home[QM_HOME_ID_SIZE] = {1};
     struct qm_fault fault = {0};
@@ -217,10 +219,11 @@ static void court_open(struct court *c, const struct scene *scenes, size_t count
     if (kernels != NULL)
         cr_assert_eq(qm_kernels_choose(&c->kernels, kernels, &fault), QM_OK, "%s", fault.text);
     struct qm_verify_options options = {.run = "run-1", .audit = audit};
-    c->mem = aligned_alloc(QM_CACHE_LINE, qm_align_up(qm_verifier_size(&c->kernels), QM_CACHE_LINE));
+    c->mem =
+        aligned_alloc(QM_CACHE_LINE, qm_align_up(qm_verifier_size(&c->kernels), QM_CACHE_LINE));
     cr_assert_not_null(c->mem);
-    cr_assert_eq(qm_verifier_init(&c->verifier, c->mem, c->table, &c->kernels, &options, &fault), QM_OK, "%s",
-                 fault.text);
+    cr_assert_eq(qm_verifier_init(&c->verifier, c->mem, c->table, &c->kernels, &options, &fault),
+                 QM_OK, "%s", fault.text);
 }
 
 static void court_close(struct court *c)
@@ -261,13 +264,15 @@ static void check_invariants(const struct qm_result *r, const char *name)
     cr_assert_eq(r->log == QM_LOG_NOT_CHECKED, invalid, "%s: log", name);
     cr_assert_eq(r->has_clock, !invalid, "%s: clock only of a verified signature", name);
     cr_assert_eq(r->stage_count == 0, invalid, "%s: stages", name);
-    cr_assert(!invalid || (!r->proven && r->first_fail == -1 && r->pcr_digest.p == NULL), "%s", name);
+    cr_assert(!invalid || (!r->proven && r->first_fail == -1 && r->pcr_digest.p == NULL), "%s",
+              name);
     unsigned fails = 0;
     for (unsigned i = 0; i < r->stage_count; i++) {
         const struct qm_stage *s = &r->stage[i];
         cr_assert(i == 0 || s->pcr > r->stage[i - 1].pcr, "%s: stages ascend", name);
         cr_assert_eq(s->measured != NULL, r->proven, "%s: only proven values are shown", name);
-        cr_assert(r->status != QM_TRUSTED || s->state == QM_STAGE_PASS, "%s: trusted passes all", name);
+        cr_assert(r->status != QM_TRUSTED || s->state == QM_STAGE_PASS, "%s: trusted passes all",
+                  name);
         bool both = s->measured != NULL && s->expected != NULL;
         bool same = both && memcmp(s->measured, s->expected, 32) == 0;
         cr_assert_eq(s->state == QM_STAGE_UNKNOWN, !both, "%s: PCR %u", name, s->pcr);
@@ -288,7 +293,8 @@ static struct qm_result judge(struct court *c, const struct scene *s, const char
     struct qm_result result;
     struct qm_fault fault = {0};
     frame(s, &record);
-    cr_assert_eq(qm_verify(c->verifier, &record, 1, NOW, &result, &fault), QM_OK, "%s: %s", name, fault.text);
+    cr_assert_eq(qm_verify(c->verifier, &record, 1, NOW, &result, &fault), QM_OK, "%s: %s", name,
+                 fault.text);
     check_invariants(&result, name);
     return result;
 }
@@ -311,10 +317,10 @@ static void sha(struct scene *s, const char *kind, enum qm_scheme scheme, enum q
     s->profile.scheme = (uint8_t)scheme;
     s->profile.hash = (uint8_t)hash;
 }
-#define SCHEME(name, kind, scheme, hash) \
-    static void name(struct scene *s)    \
-    {                                    \
-        sha(s, kind, scheme, hash);      \
+#define SCHEME(name, kind, scheme, hash)                                                           \
+    static void name(struct scene *s)                                                              \
+    {                                                                                              \
+        sha(s, kind, scheme, hash);                                                                \
     }
 SCHEME(rsassa_256, "rsa2048", QM_SCHEME_RSASSA, QM_HASH_SHA256)
 SCHEME(rsassa_384, "rsa2048", QM_SCHEME_RSASSA, QM_HASH_SHA384)
@@ -448,7 +454,8 @@ static void rsa_sig(struct scene *s, int more)
     craft_be(&s->sig, old.a.len + (size_t)more, 2);
     if (more > 0)
         craft_fill(&s->sig, 0, (size_t)more);
-    craft_put(&s->sig, old.a.p + (more < 0 ? -more : 0), old.a.len - (size_t)(more < 0 ? -more : 0));
+    craft_put(&s->sig, old.a.p + (more < 0 ? -more : 0),
+              old.a.len - (size_t)(more < 0 ? -more : 0));
 }
 static void rsa_longer(struct scene *s)
 {
@@ -484,7 +491,8 @@ static void sig_bit(struct scene *s)
 }
 static void attest_bit(struct scene *s)
 {
-    s->quote.p[4 + 2 + 2 + 34 + 2 + 8 + 7] ^= 1; /* the clock's last byte: still a quote, no longer the signed one */
+    s->quote.p[4 + 2 + 2 + 34 + 2 + 8 + 7] ^=
+        1; /* the clock's last byte: still a quote, no longer the signed one */
 }
 
 static void magic(struct scene *s)
@@ -847,7 +855,8 @@ static void second_set_pcrs(struct scene *s)
     second_set(s);
     s->send_pcrs = true;
 }
-/* Neither of two sets, though every value stands in one of them: a mixture is a machine that nobody approved. */
+/* Neither of two sets, though every value stands in one of them: a mixture is a machine that nobody
+ * approved. */
 static void mixture(struct scene *s)
 {
     s->set_count = 2;
@@ -1072,9 +1081,11 @@ static const struct {
     {"p384 sha512", p384_512, NULL, TRUSTED(QM_LOG_ABSENT)},
     /* logs beside a baseline that passes */
     {"log of another boot", log_of_another_boot, NULL, TRUSTED(QM_LOG_INCONSISTENT)},
-    {"log of another boot, required", log_of_another_boot_required, NULL, LOG_REQUIRED(QM_LOG_INCONSISTENT)},
+    {"log of another boot, required", log_of_another_boot_required, NULL,
+     LOG_REQUIRED(QM_LOG_INCONSISTENT)},
     {"log without SHA-256", log_sha1_only, NULL, TRUSTED(QM_LOG_UNREPLAYABLE)},
-    {"log without SHA-256, required", log_sha1_only_required, NULL, LOG_REQUIRED(QM_LOG_UNREPLAYABLE)},
+    {"log without SHA-256, required", log_sha1_only_required, NULL,
+     LOG_REQUIRED(QM_LOG_UNREPLAYABLE)},
     {"an event without SHA-256", log_event_without_sha256, NULL, TRUSTED(QM_LOG_UNREPLAYABLE)},
     {"log cut", log_cut, NULL, TRUSTED(QM_LOG_IS_MALFORMED)},
     {"log cut, required", log_cut_required, NULL, LOG_REQUIRED(QM_LOG_IS_MALFORMED)},
@@ -1090,40 +1101,51 @@ static const struct {
     {"changed, PCRs, old log", changed_pcrs_old_log, NULL, MISMATCH(QM_LOG_INCONSISTENT), 5},
     {"changed, log required", changed_required, NULL, MISMATCH(QM_LOG_ABSENT), 5},
     {"changed, nothing proven", changed, NULL, MISMATCH(QM_LOG_ABSENT), .unproven = true},
-    {"changed, lies", changed_old_log_and_pcrs, NULL, MISMATCH(QM_LOG_INCONSISTENT), .unproven = true},
+    {"changed, lies", changed_old_log_and_pcrs, NULL, MISMATCH(QM_LOG_INCONSISTENT),
+     .unproven = true},
     {"lying PCRs, true log", lying_pcrs_true_log, NULL, MISMATCH(QM_LOG_REPLAYED), 5},
-    {"a PCR not reported", changed_one_pcr_not_reported, NULL, MISMATCH(QM_LOG_ABSENT), .unproven = true},
+    {"a PCR not reported", changed_one_pcr_not_reported, NULL, MISMATCH(QM_LOG_ABSENT),
+     .unproven = true},
     {"more PCRs reported", changed_more_reported, NULL, MISMATCH(QM_LOG_ABSENT), 5},
-    {"another bank reported", changed_other_bank_reported, NULL, MISMATCH(QM_LOG_ABSENT), .unproven = true},
+    {"another bank reported", changed_other_bank_reported, NULL, MISMATCH(QM_LOG_ABSENT),
+     .unproven = true},
     {"pcrDigest cut", digest_too_short, NULL, MISMATCH(QM_LOG_INCONSISTENT), .unproven = true},
     {"pcrDigest of one byte", digest_empty, NULL, MISMATCH(QM_LOG_INCONSISTENT), .unproven = true},
-    {"pcrDigest of another hash", digest_of_another_hash, NULL, MISMATCH(QM_LOG_INCONSISTENT), .unproven = true},
+    {"pcrDigest of another hash", digest_of_another_hash, NULL, MISMATCH(QM_LOG_INCONSISTENT),
+     .unproven = true},
     /* baselines */
-    {"no baseline", no_baseline, NULL, QM_NEW, QM_PCR_VALUES_MISSING, QM_LOG_ABSENT, .unproven = true},
+    {"no baseline", no_baseline, NULL, QM_NEW, QM_PCR_VALUES_MISSING, QM_LOG_ABSENT,
+     .unproven = true},
     {"no baseline, log", no_baseline_log, NULL, QM_NEW, QM_NO_BASELINE, QM_LOG_REPLAYED},
     {"no baseline, PCRs", no_baseline_pcrs, NULL, QM_NEW, QM_NO_BASELINE, QM_LOG_ABSENT},
-    {"no baseline, wrong log", no_baseline_wrong_log, NULL, QM_NEW, QM_PCR_VALUES_MISSING, QM_LOG_INCONSISTENT,
-     .unproven = true},
+    {"no baseline, wrong log", no_baseline_wrong_log, NULL, QM_NEW, QM_PCR_VALUES_MISSING,
+     QM_LOG_INCONSISTENT, .unproven = true},
     {"no baseline, log required", no_baseline_log_required, NULL, LOG_REQUIRED(QM_LOG_ABSENT)},
-    {"nothing, log required", nothing_at_all_log_required, NULL, LOG_REQUIRED(QM_LOG_ABSENT), .unproven = true},
-    {"some baselined", some_baselined, NULL, QM_UNTRUSTED, QM_PCR_VALUES_MISSING, QM_LOG_ABSENT, .unproven = true},
+    {"nothing, log required", nothing_at_all_log_required, NULL, LOG_REQUIRED(QM_LOG_ABSENT),
+     .unproven = true},
+    {"some baselined", some_baselined, NULL, QM_UNTRUSTED, QM_PCR_VALUES_MISSING, QM_LOG_ABSENT,
+     .unproven = true},
     {"some baselined, PCRs", some_baselined_pcrs, NULL, TRUSTED(QM_LOG_ABSENT)},
     {"some baselined, others changed", some_baselined_others_changed, NULL, TRUSTED(QM_LOG_ABSENT)},
-    {"log differs in PCRs not compared", some_baselined_log_differs_elsewhere, NULL, TRUSTED(QM_LOG_REPLAYED)},
+    {"log differs in PCRs not compared", some_baselined_log_differs_elsewhere, NULL,
+     TRUSTED(QM_LOG_REPLAYED)},
     {"the older set", second_set, NULL, TRUSTED(QM_LOG_ABSENT)},
     {"the older set, PCRs", second_set_pcrs, NULL, TRUSTED(QM_LOG_ABSENT)},
     {"a mixture of sets", mixture, NULL, MISMATCH(QM_LOG_ABSENT), 6},
-    {"partial set", partial, NULL, QM_UNTRUSTED, QM_PCR_VALUES_MISSING, QM_LOG_ABSENT, .unproven = true},
+    {"partial set", partial, NULL, QM_UNTRUSTED, QM_PCR_VALUES_MISSING, QM_LOG_ABSENT,
+     .unproven = true},
     {"partial set, PCRs", partial_pcrs, NULL, QM_NEW, QM_NO_BASELINE, QM_LOG_ABSENT},
     {"partial set, changed", partial_changed, NULL, MISMATCH(QM_LOG_ABSENT), 5},
-    {"partial set equal, whole one not", partial_equal_whole_differs, NULL, MISMATCH(QM_LOG_ABSENT), 2},
+    {"partial set equal, whole one not", partial_equal_whole_differs, NULL, MISMATCH(QM_LOG_ABSENT),
+     2},
     {"partial set, log required", partial_log_required, NULL, LOG_REQUIRED(QM_LOG_ABSENT)},
     /* banks and hashes */
-    {"two banks", two_banks, NULL, QM_UNTRUSTED, QM_PCR_VALUES_MISSING, QM_LOG_ABSENT, .unproven = true},
+    {"two banks", two_banks, NULL, QM_UNTRUSTED, QM_PCR_VALUES_MISSING, QM_LOG_ABSENT,
+     .unproven = true},
     {"two banks, PCRs", two_banks_pcrs, NULL, TRUSTED(QM_LOG_ABSENT)},
     {"two banks, log", two_banks_log, NULL, TRUSTED(QM_LOG_REPLAYED)},
-    {"two banks, one reported", two_banks_one_reported, NULL, QM_UNTRUSTED, QM_PCR_VALUES_MISSING, QM_LOG_ABSENT,
-     .unproven = true},
+    {"two banks, one reported", two_banks_one_reported, NULL, QM_UNTRUSTED, QM_PCR_VALUES_MISSING,
+     QM_LOG_ABSENT, .unproven = true},
     {"two banks, changed", two_banks_changed, NULL, MISMATCH(QM_LOG_REPLAYED), 5},
     {"a bank that the log lacks", sha384_bank_not_in_log, NULL, QM_UNTRUSTED, QM_PCR_VALUES_MISSING,
      QM_LOG_INCONSISTENT, .unproven = true},
@@ -1145,7 +1167,8 @@ static struct scene *all_scenes(void)
     return s;
 }
 
-static void check_fields(const struct scene *s, const struct qm_result *r, size_t slot, const char *name)
+static void check_fields(const struct scene *s, const struct qm_result *r, size_t slot,
+                         const char *name)
 {
     uint8_t digest[32];
     craft_hash(QM_HASH_SHA256, craft_span(&s->quote), digest);
@@ -1154,22 +1177,25 @@ static void check_fields(const struct scene *s, const struct qm_result *r, size_
     cr_assert(!r->has_attest || memcmp(r->attest, digest, 32) == 0, "%s: attest", name);
     const char *id = s->record_id != NULL ? s->record_id : s->id;
     cr_assert(r->id.len == strlen(id) && memcmp(r->id.p, id, r->id.len) == 0, "%s: id", name);
-    cr_assert(r->off == 17 && r->len == s->record.len && r->source.len == 8 && r->checked_ms == NOW, "%s", name);
+    cr_assert(r->off == 17 && r->len == s->record.len && r->source.len == 8 && r->checked_ms == NOW,
+              "%s", name);
     cr_assert_eq(r->has_t, !malformed, "%s", name);
     cr_assert(!r->has_t || r->t_ms == 1699999999, "%s: t", name);
     cr_assert_eq(r->has_baseline, !malformed && r->reason != QM_UNKNOWN_INSTANCE, "%s", name);
     cr_assert(!r->has_baseline || r->baseline == 1000 + slot, "%s: generation", name);
     if (r->status == QM_INVALID)
         return;
-    cr_assert(r->clock_ms == s->attest.clock_ms && r->reset == 7 && r->restart == 3 && r->safe == 1 &&
-                  r->firmware == s->attest.firmware,
+    cr_assert(r->clock_ms == s->attest.clock_ms && r->reset == 7 && r->restart == 3 &&
+                  r->safe == 1 && r->firmware == s->attest.firmware,
               "%s: clock", name);
-    cr_assert(r->pcr_digest.len == s->attest.digest_len && memcmp(r->pcr_digest.p, s->attest.digest, r->pcr_digest.len) == 0,
+    cr_assert(r->pcr_digest.len == s->attest.digest_len &&
+                  memcmp(r->pcr_digest.p, s->attest.digest, r->pcr_digest.len) == 0,
               "%s: pcr_digest", name);
     cr_assert_eq(r->stage_count, __builtin_popcount(s->profile.baselined), "%s", name);
     for (unsigned i = 0; i < r->stage_count; i++)
         cr_assert(r->stage[i].measured == NULL ||
-                      memcmp(r->stage[i].measured, s->pcrs.value[QM_HASH_SHA256][r->stage[i].pcr], 32) == 0,
+                      memcmp(r->stage[i].measured, s->pcrs.value[QM_HASH_SHA256][r->stage[i].pcr],
+                             32) == 0,
                   "%s: measured PCR %u", name, r->stage[i].pcr);
 }
 
@@ -1181,11 +1207,13 @@ static void judge_matrix(const char *kernels, uint64_t audit)
     for (size_t i = 0; i < QM_COUNT(matrix); i++) {
         const char *name = matrix[i].name;
         struct qm_result r = judge(&c, &scenes[i], name);
-        cr_expect(r.status == matrix[i].status && r.reason == matrix[i].reason, "%s: is %s/%s", name,
-                  qm_status_name(r.status), qm_reason_name(r.reason));
+        cr_expect(r.status == matrix[i].status && r.reason == matrix[i].reason, "%s: is %s/%s",
+                  name, qm_status_name(r.status), qm_reason_name(r.reason));
         cr_expect_eq(r.log, matrix[i].log, "%s: log is %s", name, qm_log_state_name(r.log));
-        cr_expect_eq(r.first_fail + 1, matrix[i].first_fail, "%s: first_fail is %d", name, r.first_fail);
-        cr_expect_eq(r.proven, matrix[i].status != QM_INVALID && !matrix[i].unproven, "%s: proven", name);
+        cr_expect_eq(r.first_fail + 1, matrix[i].first_fail, "%s: first_fail is %d", name,
+                     r.first_fail);
+        cr_expect_eq(r.proven, matrix[i].status != QM_INVALID && !matrix[i].unproven, "%s: proven",
+                     name);
         check_fields(&scenes[i], &r, i + 1, name);
     }
     const struct qm_verify_stats *stats = qm_verifier_stats(c.verifier);
@@ -1217,10 +1245,14 @@ Test(appraise, first_failure_decides)
     static const struct {
         tweak before, after;
         uint8_t reason;
-    } breaks[] = {{v2, NULL, QM_MALFORMED},          {nobody, NULL, QM_UNKNOWN_INSTANCE},
-                  {NULL, quote_cut, QM_NOT_A_QUOTE}, {other_hash_than_enrolled, NULL, QM_BAD_SIGNATURE},
-                  {one_less, NULL, QM_WRONG_SELECTION},    {nonce_other, NULL, QM_STALE_NONCE},
-                  {NULL, sig_bit, QM_BAD_SIGNATURE},       {changed_pcrs, NULL, QM_PCR_MISMATCH}};
+    } breaks[] = {{v2, NULL, QM_MALFORMED},
+                  {nobody, NULL, QM_UNKNOWN_INSTANCE},
+                  {NULL, quote_cut, QM_NOT_A_QUOTE},
+                  {other_hash_than_enrolled, NULL, QM_BAD_SIGNATURE},
+                  {one_less, NULL, QM_WRONG_SELECTION},
+                  {nonce_other, NULL, QM_STALE_NONCE},
+                  {NULL, sig_bit, QM_BAD_SIGNATURE},
+                  {changed_pcrs, NULL, QM_PCR_MISMATCH}};
     enum { COMBINATIONS = 1 << QM_COUNT(breaks) };
     struct scene *scenes = calloc(COMBINATIONS, sizeof *scenes);
     struct court c = {0};
@@ -1244,7 +1276,8 @@ Test(appraise, first_failure_decides)
         snprintf(name, sizeof name, "0x%02x", which);
         uint8_t reason = which == 0 ? QM_ALL_GOOD : breaks[__builtin_ctz(which)].reason;
         struct qm_result r = judge(&c, &scenes[which], name);
-        cr_expect_eq(r.reason, reason, "%s: is %s, not %s", name, qm_reason_name(r.reason), qm_reason_name(reason));
+        cr_expect_eq(r.reason, reason, "%s: is %s, not %s", name, qm_reason_name(r.reason),
+                     qm_reason_name(reason));
     }
     court_close(&c);
     free(scenes);
@@ -1264,7 +1297,8 @@ static void expect_states(const struct qm_result *r, const char *states)
 static bool expects(const struct qm_result *r, unsigned stage, const struct craft_pcrs *values)
 {
     const struct qm_stage *s = &r->stage[stage];
-    return s->expected != NULL && memcmp(s->expected, values->value[QM_HASH_SHA256][s->pcr], 32) == 0;
+    return s->expected != NULL &&
+           memcmp(s->expected, values->value[QM_HASH_SHA256][s->pcr], 32) == 0;
 }
 
 static unsigned changes_of(const struct qm_result *r)
@@ -1302,8 +1336,10 @@ Test(appraise, stages_and_changes)
     craft_free_all();
 }
 
-/* sets: for each, newest first, the PCRs that differ from the quote; nearest: which one gives the expected values */
-static void nearest_is(const uint32_t *sets, unsigned count, uint32_t partial_sets, unsigned nearest)
+/* sets: for each, newest first, the PCRs that differ from the quote; nearest: which one gives the
+ * expected values */
+static void nearest_is(const uint32_t *sets, unsigned count, uint32_t partial_sets,
+                       unsigned nearest)
 {
     struct scene s;
     struct court c = {0};
@@ -1327,11 +1363,11 @@ static void nearest_is(const uint32_t *sets, unsigned count, uint32_t partial_se
 
 Test(appraise, nearest_set)
 {
-    nearest_is((uint32_t[]){0x7, 0x10, 0x30}, 3, 0, 1);       /* the fewest differences */
-    nearest_is((uint32_t[]){0x8, 0x10, 0x20}, 3, 0, 0);       /* the newest of equals */
-    nearest_is((uint32_t[]){0x18, 0x10, 0x20}, 3, 0, 1);      /* the newer of two equals */
-    nearest_is((uint32_t[]){0x1, 0x70, 0x3}, 3, 0x5, 1);      /* a whole set before partial ones */
-    nearest_is((uint32_t[]){0x3, 0x1, 0x7}, 3, 0x7, 1);       /* partial ones only */
+    nearest_is((uint32_t[]){0x7, 0x10, 0x30}, 3, 0, 1);  /* the fewest differences */
+    nearest_is((uint32_t[]){0x8, 0x10, 0x20}, 3, 0, 0);  /* the newest of equals */
+    nearest_is((uint32_t[]){0x18, 0x10, 0x20}, 3, 0, 1); /* the newer of two equals */
+    nearest_is((uint32_t[]){0x1, 0x70, 0x3}, 3, 0x5, 1); /* a whole set before partial ones */
+    nearest_is((uint32_t[]){0x3, 0x1, 0x7}, 3, 0x7, 1);  /* partial ones only */
     craft_free_all();
 }
 
@@ -1353,16 +1389,19 @@ Test(appraise, batches_equal_singles)
     }
     for (unsigned round = 0; round < 200; round++) {
         size_t which[QM_VERIFY_BATCH];
-        size_t count = round < QM_VERIFY_BATCH ? round + 1 : 1 + craft_random(&rng) % QM_VERIFY_BATCH;
+        size_t count =
+            round < QM_VERIFY_BATCH ? round + 1 : 1 + craft_random(&rng) % QM_VERIFY_BATCH;
         for (size_t i = 0; i < count; i++) {
             which[i] = craft_random(&rng) % QM_COUNT(matrix);
             frame(&scenes[which[i]], &records[i]);
         }
         memset(results, 0xa5, sizeof results);
-        cr_assert_eq(qm_verify(c.verifier, records, count, NOW, results, &fault), QM_OK, "%s", fault.text);
+        cr_assert_eq(qm_verify(c.verifier, records, count, NOW, results, &fault), QM_OK, "%s",
+                     fault.text);
         for (size_t i = 0; i < count; i++) {
             char *text = text_of(&results[i]);
-            cr_assert_str_eq(text, alone[which[i]], "%s at %zu of %zu", matrix[which[i]].name, i, count);
+            cr_assert_str_eq(text, alone[which[i]], "%s at %zu of %zu", matrix[which[i]].name, i,
+                             count);
             free(text);
         }
     }
@@ -1374,7 +1413,8 @@ Test(appraise, batches_equal_singles)
     craft_free_all();
 }
 
-/* Logs that do not fit side by side are replayed in turns; what was said of the first ones must stay. */
+/* Logs that do not fit side by side are replayed in turns; what was said of the first ones must
+ * stay. */
 static void long_log(struct scene *s, size_t bytes, uint32_t changed_pcr)
 {
     struct craft log = {0};
@@ -1383,7 +1423,8 @@ static void long_log(struct scene *s, size_t bytes, uint32_t changed_pcr)
     for (unsigned i = 0; log.len + 4096 < bytes; i++) {
         char data[32];
         snprintf(data, sizeof data, "%u %s", i, i == 5 ? s->id : "");
-        craft_log_event(&log, 1 << QM_HASH_SHA256, i % 10 == changed_pcr ? 3 : i % 10, 0x0d, data, &s->pcrs);
+        craft_log_event(&log, 1 << QM_HASH_SHA256, i % 10 == changed_pcr ? 3 : i % 10, 0x0d, data,
+                        &s->pcrs);
     }
     char *rest = malloc(bytes);
     MUST(rest != NULL);
@@ -1416,7 +1457,8 @@ static void sliced(const size_t *bytes, size_t count)
     court_open(&c, s, count, "auto", 0);
     for (size_t i = 0; i < count; i++)
         frame(&s[i], &records[i]);
-    cr_assert_eq(qm_verify(c.verifier, records, count, NOW, results, &fault), QM_OK, "%s", fault.text);
+    cr_assert_eq(qm_verify(c.verifier, records, count, NOW, results, &fault), QM_OK, "%s",
+                 fault.text);
     char *together[QM_VERIFY_BATCH];
     for (size_t i = 0; i < count; i++) {
         check_invariants(&results[i], "sliced");
@@ -1479,7 +1521,8 @@ static const struct qm_sig_kernel liar = {.name = "liar",
                                           .close = liar_close,
                                           .verify = liar_verify};
 
-static qm_err ask_liar(const char *kind, bool says, bool truth, uint64_t audit, struct qm_result *r, char *why)
+static qm_err ask_liar(const char *kind, bool says, bool truth, uint64_t audit, struct qm_result *r,
+                       char *why)
 {
     struct scene s;
     struct court c = {0};
@@ -1519,7 +1562,8 @@ Test(appraise, lying_kernels_stop_the_run)
     craft_free_all();
 }
 
-/* One in so many, counted over the verifier's life: with 4, the 4th positive of a liar is caught at the latest. */
+/* One in so many, counted over the verifier's life: with 4, the 4th positive of a liar is caught at
+ * the latest. */
 Test(appraise, audit_comes_round)
 {
     struct scene s[8];
