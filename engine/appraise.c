@@ -46,7 +46,6 @@ struct qm_verifier {
     struct qm_replay replay;
     void *scratch[QM_SIG_CLASS_COUNT];
     const struct qm_sig_kernel *opened[QM_SIG_CLASS_COUNT]; /* NULL: shares an earlier class' scratch */
-    void *portable; /* scratch of the portable kernel, for second looks */
     struct item item[QM_VERIFY_BATCH];
     struct qm_span id[QM_VERIFY_BATCH];
     struct qm_instance found[QM_VERIFY_BATCH];
@@ -78,7 +77,7 @@ size_t qm_verifier_size(const struct qm_kernels *kernels)
     for (unsigned c = 0; c < QM_SIG_CLASS_COUNT; c++)
         if (owner(kernels, c) == c)
             size += qm_align_up(kernels->sig[c]->scratch_size(), QM_CACHE_LINE);
-    return size + qm_align_up(qm_sig_openssl.scratch_size(), QM_CACHE_LINE);
+    return size;
 }
 
 qm_err qm_verifier_init(struct qm_verifier **out, void *mem, const struct qm_table *table, const struct qm_kernels *kernels,
@@ -106,18 +105,8 @@ qm_err qm_verifier_init(struct qm_verifier **out, void *mem, const struct qm_tab
         }
         v->scratch[c] = p;
         v->opened[c] = kernels->sig[c];
-        if (kernels->sig[c] == &qm_sig_openssl)
-            v->portable = p;
         p += qm_align_up(kernels->sig[c]->scratch_size(), QM_CACHE_LINE);
     }
-    if (v->portable != NULL)
-        return QM_OK;
-    qm_err err = qm_sig_openssl.init(p, kernels->sha256, fault);
-    if (err != QM_OK) {
-        qm_verifier_close(v);
-        return err;
-    }
-    v->portable = p;
     return QM_OK;
 }
 
@@ -125,14 +114,9 @@ void qm_verifier_close(struct qm_verifier *v)
 {
     if (v == NULL)
         return;
-    bool shared = false;
     for (unsigned c = 0; c < QM_SIG_CLASS_COUNT; c++)
-        if (v->opened[c] != NULL) {
-            shared |= v->scratch[c] == v->portable;
+        if (v->opened[c] != NULL)
             v->opened[c]->close(v->scratch[c]);
-        }
-    if (v->portable != NULL && !shared)
-        qm_sig_openssl.close(v->portable);
 }
 
 const struct qm_verify_stats *qm_verifier_stats(const struct qm_verifier *v)
@@ -251,23 +235,18 @@ static void job_set(struct qm_sig_job *job, struct item *it, struct qm_span quot
     *job = (struct qm_sig_job){it->instance.key, digest, it->signature.p, p->hash, p->scheme, false};
 }
 
-/* A kernel's word is not taken for a negative, nor for one in options.audit positives. */
+/* A kernel's word is not taken for a negative, nor for one in options.audit positives. That goes for the portable kernel too: it
+ * cannot say that it ran out of memory, the oracle can, and an environment that fails is no verdict. */
 static qm_err second_look(struct qm_verifier *v, const struct qm_sig_kernel *kernel, struct qm_sig_job *job, struct qm_fault *fault)
 {
-    bool said = job->valid;
-    if (!said) {
-        if (kernel == &qm_sig_openssl)
-            return QM_OK;
-        qm_sig_openssl.verify(v->portable, &job, 1);
-        v->stats.signatures_rechecked++;
-    } else {
-        if (v->options.audit == 0 || v->stats.signatures % v->options.audit != 0)
-            return QM_OK;
-        qm_err err = qm_oracle_verify(job, &job->valid, fault);
-        if (err != QM_OK)
-            return err;
-        v->stats.signatures_audited++;
-    }
+    const bool said = job->valid;
+    if (said && (v->options.audit == 0 || v->stats.signatures % v->options.audit != 0))
+        return QM_OK;
+    qm_err err = qm_oracle_verify(job, &job->valid, fault);
+    if (err != QM_OK)
+        return err;
+    v->stats.signatures_audited += said;
+    v->stats.signatures_rechecked += !said;
     if (job->valid == said)
         return QM_OK;
     return qm_fail(fault, QM_E_SELFTEST, 0, "kernel %s calls a signature %s that OpenSSL calls %s; use --crypto openssl and report it",

@@ -16,6 +16,7 @@ static const struct {
     {"verify", qm_cmd_verify, "evidence in, results out; changes no state"},
     {"gen", qm_cmd_gen, "make a synthetic fleet, and measure it again"},
     {"log", qm_cmd_log, "an event log decoded, with its replayed PCRs"},
+    {"cpu", qm_cmd_cpu, "kernels found, chosen, and why"},
 };
 
 static int help(void)

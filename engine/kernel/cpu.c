@@ -10,7 +10,7 @@ static const struct {
     {QM_CPU_SHA, "sha"},         {QM_CPU_AVX2, "avx2"},
     {QM_CPU_AVX512, "avx512"},   {QM_CPU_IFMA512, "avx512ifma"},
     {QM_CPU_VBMI, "avx512vbmi"}, {QM_CPU_AVXIFMA, "avxifma"},
-    {QM_CPU_BMI2ADX, "bmi2adx"},
+    {QM_CPU_BMI2ADX, "bmi2adx"}, {QM_CPU_FASTSHA, "fastsha"},
 };
 
 #if defined(__x86_64__)
@@ -43,6 +43,17 @@ static bool has(unsigned reg, unsigned bit)
     return (reg >> bit & 1) != 0;
 }
 
+/* AMD, and Hygon, which builds its cores. */
+static bool is_amd(void)
+{
+    struct leaf l = cpuid(0, 0);
+    char vendor[12];
+    memcpy(vendor, &l.b, 4);
+    memcpy(vendor + 4, &l.d, 4);
+    memcpy(vendor + 8, &l.c, 4);
+    return memcmp(vendor, "AuthenticAMD", 12) == 0 || memcmp(vendor, "HygonGenuine", 12) == 0;
+}
+
 uint64_t qm_cpu_features(void)
 {
     struct leaf l1 = cpuid(1, 0);
@@ -69,6 +80,8 @@ uint64_t qm_cpu_features(void)
         f |= QM_CPU_AVXIFMA;
     if (has(l7.b, 8) && has(l7.b, 19)) /* BMI2, ADX */
         f |= QM_CPU_BMI2ADX;
+    if ((f & QM_CPU_SHA) != 0 && is_amd())
+        f |= QM_CPU_FASTSHA;
     return f;
 }
 #else

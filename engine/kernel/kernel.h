@@ -131,6 +131,7 @@ enum {
     QM_CPU_VBMI = 1 << 4,      /* AVX512_VBMI */
     QM_CPU_AVXIFMA = 1 << 5,   /* AVX-IFMA (VEX) */
     QM_CPU_BMI2ADX = 1 << 6,   /* MULX, ADCX */
+    QM_CPU_FASTSHA = 1 << 7,   /* SHA-NI that outruns 16 lanes of AVX-512: by vendor, see choice.c; no kernel needs it */
 };
 uint64_t qm_cpu_features(void);
 /* The names of the bits of features, space separated, written to text. */
@@ -143,7 +144,18 @@ extern const struct qm_hash_kernel *const qm_hash_kernels[];
 extern const size_t qm_hash_kernel_count;
 
 extern const struct qm_sig_kernel qm_sig_openssl;
+#if defined(__x86_64__)
+extern const struct qm_sig_kernel qm_sig_p256_ifma512;
+extern const struct qm_sig_kernel qm_sig_p384_ifma512;
+extern const struct qm_sig_kernel qm_sig_rsa_ifma512;
+#endif
 extern const struct qm_hash_kernel qm_hash_openssl;
+#if defined(__x86_64__)
+extern const struct qm_hash_kernel qm_hash_avx512sha;
+extern const struct qm_hash_kernel qm_hash_avx512;
+extern const struct qm_hash_kernel qm_hash_shani;
+extern const struct qm_hash_kernel qm_hash_avx2;
+#endif
 
 struct qm_kernels {
     const struct qm_sig_kernel *sig[QM_SIG_CLASS_COUNT];
