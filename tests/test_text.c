@@ -98,6 +98,9 @@ Test(text, escapes)
         cr_expect_str_eq(written(qm_out_utf8, cases[i].in, cases[i].len), cases[i].utf8);
     }
     cr_expect_str_eq(written(qm_out_json_string, "\0", 1), "\"\\u0000\"");
+    /* a line of our own stays as it is, but for what would break it */
+    cr_expect_str_eq(written(qm_out_line, "FILE\xe2\x80\xa6 a\\b\n\x1b[31m\x7f\xc2\x9b\xff.", 22),
+                     "FILE\xe2\x80\xa6 a\\b\\u{a}\\u{1b}[31m\\u{7f}\\u{9b}\\xff.");
 }
 
 Test(text, shown_and_json_are_printable_ascii)
