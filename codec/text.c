@@ -163,6 +163,19 @@ static void out_raw_byte(struct qm_out *o, uint8_t b)
     qm_out_bytes(o, e, 4);
 }
 
+static void out_code_point(struct qm_out *o, uint32_t code)
+{
+    char e[10];
+    size_t len = 0;
+    do
+        e[len++] = hex_digits[code & 15];
+    while ((code >>= 4) != 0);
+    qm_out_text(o, "\\u{");
+    while (len != 0)
+        qm_out_char(o, e[--len]);
+    qm_out_char(o, '}');
+}
+
 void qm_out_shown(struct qm_out *o, struct qm_span s)
 {
     for (size_t i = 0; i < s.len;) {
@@ -172,21 +185,29 @@ void qm_out_shown(struct qm_out *o, struct qm_span s)
             out_raw_byte(o, s.p[i++]);
             continue;
         }
-        if (code == '\\') {
+        if (code == '\\')
             qm_out_text(o, "\\\\");
-        } else if (code >= 0x20 && code < 0x7f) {
+        else if (code >= 0x20 && code < 0x7f)
             qm_out_char(o, (char)code);
-        } else {
-            char e[10];
-            size_t len = 0;
-            do
-                e[len++] = hex_digits[code & 15];
-            while ((code >>= 4) != 0);
-            qm_out_text(o, "\\u{");
-            while (len != 0)
-                qm_out_char(o, e[--len]);
-            qm_out_char(o, '}');
+        else
+            out_code_point(o, code);
+        i += n;
+    }
+}
+
+void qm_out_line(struct qm_out *o, struct qm_span s)
+{
+    for (size_t i = 0; i < s.len;) {
+        uint32_t code;
+        size_t n = qm_utf8_read(s.p + i, s.len - i, &code);
+        if (n == 0) {
+            out_raw_byte(o, s.p[i++]);
+            continue;
         }
+        if (code < 0x20 || (code >= 0x7f && code < 0xa0))
+            out_code_point(o, code);
+        else
+            qm_out_bytes(o, s.p + i, n);
         i += n;
     }
 }

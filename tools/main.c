@@ -45,6 +45,5 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < QM_COUNT(commands); i++)
         if (strcmp(argv[1], commands[i].name) == 0 && commands[i].run != NULL)
             return commands[i].run(argc - 1, argv + 1);
-    fprintf(stderr, "quotemill: no command '%.64s'; see quotemill --help\n", argv[1]);
-    return QM_EXIT_USAGE;
+    return qm_complain_usage("", "no command '%.64s'; see quotemill --help", argv[1]);
 }

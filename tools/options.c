@@ -7,25 +7,26 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "codec/text.h"
+
 enum { OPTIONS_MAX = 40, LONG_BASE = 256, HELP_KEY = LONG_BASE + OPTIONS_MAX, HELP_COLUMN = 26, HELP_WIDTH = 100 };
 
 static void print_wrapped(const char *text)
 {
     int column = HELP_COLUMN;
-    while (*text != '\0') {
-        size_t word = strcspn(text, " ");
-        if (column + (int)word > HELP_WIDTH) {
+    for (bool first = true; *text != '\0'; first = false) {
+        int word = (int)strcspn(text, " ");
+        if (!first && column + 1 + word > HELP_WIDTH) {
             printf("\n%*s", HELP_COLUMN, "");
             column = HELP_COLUMN;
-        }
-        printf("%.*s", (int)word, text);
-        column += (int)word;
-        text += word;
-        if (*text == ' ') {
+        } else if (!first) {
             putchar(' ');
             column++;
-            text++;
         }
+        printf("%.*s", word, text);
+        column += word;
+        text += word;
+        text += strspn(text, " ");
     }
     putchar('\n');
 }
@@ -123,13 +124,31 @@ static bool take_value(const struct qm_usage *usage, const struct qm_option *o, 
     return false;
 }
 
+/* What getopt_long did not take: optopt is 0 for a long option that is unknown or could be several, its key for one that is known. */
+static int complain_option(const struct qm_usage *usage, const struct option *longs, char **argv, bool value_missing)
+{
+    const char *name = NULL;
+    for (size_t i = 0; longs[i].name != NULL; i++)
+        if (longs[i].val == optopt)
+            name = longs[i].name;
+    if (name != NULL && value_missing)
+        return qm_complain_usage(usage->command, "--%s wants a value", name);
+    if (name != NULL)
+        return qm_complain_usage(usage->command, "--%s takes no value", name);
+    if (optopt != 0 && value_missing)
+        return qm_complain_usage(usage->command, "-%c wants a value", optopt);
+    if (optopt != 0)
+        return qm_complain_usage(usage->command, "there is no option -%c; see quotemill %s --help", optopt, usage->command);
+    return qm_complain_usage(usage->command, "there is no option '%.64s', or several begin so; see quotemill %s --help",
+                             argv[optind - 1], usage->command);
+}
+
 bool qm_options_parse(const struct qm_usage *usage, const struct qm_option *options, size_t count, int argc, char **argv,
                       int min_operands, int max_operands, int *first_operand, int *exit_code)
 {
     struct option longs[OPTIONS_MAX + 2] = {{0}};
-    char shorts[2 * OPTIONS_MAX + 4] = "h";
-    size_t short_len = 1;
-    char name[64];
+    char shorts[2 * OPTIONS_MAX + 4] = ":h"; /* ':' first: a value that is missing gives ':' */
+    size_t short_len = 2;
     if (count > OPTIONS_MAX)
         abort();
     for (size_t i = 0; i < count; i++) {
@@ -142,12 +161,11 @@ bool qm_options_parse(const struct qm_usage *usage, const struct qm_option *opti
         }
     }
     longs[count] = (struct option){"help", no_argument, NULL, HELP_KEY};
-    snprintf(name, sizeof name, "quotemill %s", usage->command);
-    argv[0] = name; /* getopt's own complaints begin with it */
     optind = 0;
+    opterr = 0; /* getopt would print what it was given as it is */
     for (int key; (key = getopt_long(argc, argv, shorts, longs, NULL)) != -1;) {
-        if (key == '?') {
-            *exit_code = QM_EXIT_USAGE;
+        if (key == '?' || key == ':') {
+            *exit_code = complain_option(usage, longs, argv, key == ':');
             return false;
         }
         if (key == HELP_KEY || key == 'h') {
@@ -187,20 +205,30 @@ const char *qm_home_path(const char *option)
     return env != NULL && env[0] != '\0' ? env : "/var/lib/quotemill";
 }
 
+/* One line, whatever the user or the environment put into it. */
+static void print_line(const char *command, const char *text)
+{
+    char line[2048];
+    struct qm_out o = qm_out_init(line, sizeof line - 1);
+    qm_out_line(&o, (struct qm_span){(const uint8_t *)text, strlen(text)});
+    line[o.len] = '\0';
+    fprintf(stderr, "quotemill%s%s: %s\n", command[0] != '\0' ? " " : "", command, line);
+}
+
 int qm_complain(const char *command, const struct qm_fault *fault)
 {
-    fprintf(stderr, "quotemill %s: %s\n", command, fault->text[0] != '\0' ? fault->text : qm_err_text(fault->err));
+    print_line(command, fault->text[0] != '\0' ? fault->text : qm_err_text(fault->err));
     return qm_err_exit(fault->err);
 }
 
 int qm_complain_usage(const char *command, const char *format, ...)
 {
+    char text[512];
     va_list args;
     va_start(args, format);
-    fprintf(stderr, "quotemill %s: ", command);
-    vfprintf(stderr, format, args);
-    fputc('\n', stderr);
+    vsnprintf(text, sizeof text, format, args);
     va_end(args);
+    print_line(command, text);
     return QM_EXIT_USAGE;
 }
 

@@ -41,9 +41,9 @@ bool qm_options_parse(const struct qm_usage *usage, const struct qm_option *opti
 /* --home DIR, else QUOTEMILL_HOME, else /var/lib/quotemill. */
 const char *qm_home_path(const char *option);
 
-/* "quotemill COMMAND: text", one line on stderr, and the exit code for the fault. */
+/* "quotemill COMMAND: text", one line on stderr whatever is in the text, and the exit code for the fault. */
 int qm_complain(const char *command, const struct qm_fault *fault);
-/* The same for a usage error; gives QM_EXIT_USAGE. */
+/* The same for a usage error; gives QM_EXIT_USAGE. An empty command: the program's own. */
 int qm_complain_usage(const char *command, const char *format, ...) QM_PRINTF(2, 3);
 /* Flushes stdout and says whether everything arrived: 0, or QM_EXIT_ENVIRONMENT after one line on stderr. */
 int qm_stdout_close(const char *command);
