@@ -1,13 +1,14 @@
-/* RSA verifications a second: every kernel that serves a class here, and OpenSSL's EVP_PKEY_verify with a cached EVP_PKEY and
- * EVP_PKEY_CTX for each key, in one run.
+/* RSA verifications a second: every kernel that serves a class here, and OpenSSL's EVP_PKEY_verify
+ * with a cached EVP_PKEY and EVP_PKEY_CTX for each key, in one run.
  *
  *     bench_rsa [ROUNDS [SLOTS [BITS]]]      (15, 100000, all)
  *
- * One JSON line for each size, scheme, number of keys and contender, on stdout. The contenders take turns, so that a machine
- * which slows down slows all of them, and the time is the thread's own; a figure is the median of the rounds, and so is the
- * ratio to OpenSSL, taken round by round. With 256 keys everything is in the caches; with SLOTS keys in random order each key
- * comes from memory. The slots hold copies of a few keys: their places are real, their values repeat. Pin it to a core:
- * taskset -c 1 bench_rsa. */
+ * One JSON line for each size, scheme, number of keys and contender, on stdout. The contenders take
+ * turns, so that a machine which slows down slows all of them, and the time is the thread's own; a
+ * figure is the median of the rounds, and so is the ratio to OpenSSL, taken round by round. With
+ * 256 keys everything is in the caches; with SLOTS keys in random order each key comes from memory.
+ * The slots hold copies of a few keys: their places are real, their values repeat. Pin it to a
+ * core: taskset -c 1 bench_rsa. */
 #include <openssl/bn.h>
 #include <openssl/core_names.h>
 #include <openssl/evp.h>
@@ -30,12 +31,12 @@ enum {
     SIG_MAX_BYTES = 512,
 };
 
-#define MUST(what)                                                                                                     \
-    do {                                                                                                               \
-        if (!(what)) {                                                                                                 \
-            fprintf(stderr, "bench_rsa: %s failed\n", #what);                                                          \
-            exit(1);                                                                                                   \
-        }                                                                                                              \
+#define MUST(what)                                                                                 \
+    do {                                                                                           \
+        if (!(what)) {                                                                             \
+            fprintf(stderr, "bench_rsa: %s failed\n", #what);                                      \
+            exit(1);                                                                               \
+        }                                                                                          \
     } while (0)
 
 struct signer {
@@ -99,13 +100,15 @@ static void make_signers(int bits)
         s->n = NULL;
         /* three primes are found faster, and make no difference to who verifies */
         MUST(EVP_PKEY_keygen_init(gen) == 1 && EVP_PKEY_CTX_set_rsa_keygen_bits(gen, bits) == 1);
-        MUST(EVP_PKEY_CTX_set_rsa_keygen_primes(gen, 3) == 1 && EVP_PKEY_generate(gen, &s->pkey) == 1);
+        MUST(EVP_PKEY_CTX_set_rsa_keygen_primes(gen, 3) == 1 &&
+             EVP_PKEY_generate(gen, &s->pkey) == 1);
         MUST(EVP_PKEY_get_bn_param(s->pkey, OSSL_PKEY_PARAM_RSA_N, &s->n) == 1);
         EVP_PKEY_CTX_free(gen);
         uint8_t n[SIG_MAX_BYTES];
         MUST(BN_bn2binpad(s->n, n, bits / 8) == bits / 8);
         struct qm_fault fault;
-        const struct qm_public_numbers numbers = {.rsa = true, .exponent = 65537, .a = {n, (size_t)bits / 8}};
+        const struct qm_public_numbers numbers = {
+            .rsa = true, .exponent = 65537, .a = {n, (size_t)bits / 8}};
         MUST(qm_key_make(&numbers, (struct qm_key *)s->key, &fault) == QM_OK);
         for (size_t k = 0; k < sizeof s->digest; k++)
             s->digest[k] = (uint8_t)next_random();
@@ -128,11 +131,13 @@ static void sign(bool pss)
 static EVP_PKEY *public_key(const BIGNUM *n)
 {
     OSSL_PARAM_BLD *build = OSSL_PARAM_BLD_new();
-    MUST(OSSL_PARAM_BLD_push_BN(build, OSSL_PKEY_PARAM_RSA_N, n) && OSSL_PARAM_BLD_push_uint(build, OSSL_PKEY_PARAM_RSA_E, 65537));
+    MUST(OSSL_PARAM_BLD_push_BN(build, OSSL_PKEY_PARAM_RSA_N, n) &&
+         OSSL_PARAM_BLD_push_uint(build, OSSL_PKEY_PARAM_RSA_E, 65537));
     OSSL_PARAM *params = OSSL_PARAM_BLD_to_param(build);
     EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(NULL, "RSA", NULL);
     EVP_PKEY *key = NULL;
-    MUST(EVP_PKEY_fromdata_init(ctx) == 1 && EVP_PKEY_fromdata(ctx, &key, EVP_PKEY_PUBLIC_KEY, params) == 1);
+    MUST(EVP_PKEY_fromdata_init(ctx) == 1 &&
+         EVP_PKEY_fromdata(ctx, &key, EVP_PKEY_PUBLIC_KEY, params) == 1);
     EVP_PKEY_CTX_free(ctx);
     OSSL_PARAM_free(params);
     OSSL_PARAM_BLD_free(build);
@@ -154,7 +159,8 @@ static struct slot *make_slots(size_t count, bool pss, uint8_t **memory)
         MUST(EVP_PKEY_verify_init(s->ctx) == 1);
         set_scheme(s->ctx, pss);
         /* the first verification makes what the key caches */
-        MUST(EVP_PKEY_verify(s->ctx, s->of->sig, s->of->sig_len, s->of->digest, sizeof s->of->digest) == 1);
+        MUST(EVP_PKEY_verify(s->ctx, s->of->sig, s->of->sig_len, s->of->digest,
+                             sizeof s->of->digest) == 1);
     }
     return slots;
 }
@@ -176,7 +182,8 @@ static double turn(const struct contender *c, const struct slot *slots)
         c->kernel->verify(c->scratch, job_at + i, BATCH);
     for (size_t i = 0; i < c->jobs && c->kernel == NULL; i++) {
         const struct slot *s = &slots[slot_at[i]];
-        jobs[i].valid = EVP_PKEY_verify(s->ctx, jobs[i].sig, s->of->sig_len, jobs[i].digest, sizeof s->of->digest) == 1;
+        jobs[i].valid = EVP_PKEY_verify(s->ctx, jobs[i].sig, s->of->sig_len, jobs[i].digest,
+                                        sizeof s->of->digest) == 1;
     }
     const double spent = now() - start;
     for (size_t i = 0; i < c->jobs; i++)
@@ -196,15 +203,18 @@ static double median(double *v, size_t count)
     return v[count / 2];
 }
 
-static void measure(const char *class_name, bool pss, struct contender *contenders, size_t count, const struct slot *slots,
-    size_t slot_count, size_t rounds)
+static void measure(const char *class_name, bool pss, struct contender *contenders, size_t count,
+                    const struct slot *slots, size_t slot_count, size_t rounds)
 {
     for (size_t round = 0; round < rounds + 1; round++) { /* the first warms up */
         for (size_t i = 0; i < JOBS; i++) {
             slot_at[i] = slot_count == HOT ? i % HOT : next_random() % slot_count;
             const struct slot *s = &slots[slot_at[i]];
-            jobs[i] = (struct qm_sig_job){.key = s->key, .digest = s->of->digest, .sig = s->of->sig, .hash = QM_HASH_SHA256,
-                .scheme = pss ? QM_SCHEME_RSAPSS : QM_SCHEME_RSASSA};
+            jobs[i] = (struct qm_sig_job){.key = s->key,
+                                          .digest = s->of->digest,
+                                          .sig = s->of->sig,
+                                          .hash = QM_HASH_SHA256,
+                                          .scheme = pss ? QM_SCHEME_RSAPSS : QM_SCHEME_RSASSA};
             job_at[i] = &jobs[i];
         }
         const size_t at = round == 0 ? 0 : round - 1;
@@ -215,10 +225,11 @@ static void measure(const char *class_name, bool pss, struct contender *contende
     }
     for (size_t c = 0; c < count; c++) {
         const double rate = median(contenders[c].rate, rounds);
-        printf("{\"bench\":\"rsa\",\"class\":\"%s\",\"scheme\":\"%s\",\"keys\":%zu,\"kernel\":\"%s\",\"verifies_per_s\":%.0f,"
+        printf("{\"bench\":\"rsa\",\"class\":\"%s\",\"scheme\":\"%s\",\"keys\":%zu,\"kernel\":\"%"
+               "s\",\"verifies_per_s\":%.0f,"
                "\"us\":%.3f,\"to_openssl_evp\":%.2f}\n",
-            class_name, pss ? "pss" : "pkcs1", slot_count, contenders[c].name, rate, 1e6 / rate,
-            median(contenders[c].ratio, rounds));
+               class_name, pss ? "pss" : "pkcs1", slot_count, contenders[c].name, rate, 1e6 / rate,
+               median(contenders[c].ratio, rounds));
         fflush(stdout);
     }
 }
@@ -244,11 +255,15 @@ int main(int argc, char **argv)
         contenders[count++] = (struct contender){.name = "openssl-evp", .jobs = JOBS / SLOW_DIV};
         for (size_t k = 0; k < qm_sig_kernel_count && count < CONTENDER_MAX; k++) {
             const struct qm_sig_kernel *kernel = qm_sig_kernels[k];
-            if ((kernel->classes >> sizes[i].sig_class & 1) == 0 || (kernel->cpu & ~qm_cpu_features()) != 0)
+            if ((kernel->classes >> sizes[i].sig_class & 1) == 0 ||
+                (kernel->cpu & ~qm_cpu_features()) != 0)
                 continue;
             struct contender *c = &contenders[count++];
-            *c = (struct contender){.name = kernel->name, .kernel = kernel, .jobs = kernel->lanes == 1 ? JOBS / SLOW_DIV : JOBS};
-            c->scratch = aligned_alloc(QM_CACHE_LINE, qm_align_up(kernel->scratch_size(), QM_CACHE_LINE));
+            *c = (struct contender){.name = kernel->name,
+                                    .kernel = kernel,
+                                    .jobs = kernel->lanes == 1 ? JOBS / SLOW_DIV : JOBS};
+            c->scratch =
+                aligned_alloc(QM_CACHE_LINE, qm_align_up(kernel->scratch_size(), QM_CACHE_LINE));
             MUST(c->scratch != NULL && kernel->init(c->scratch, chosen.sha256, &fault) == QM_OK);
         }
         make_signers((int)sizes[i].bits);
@@ -258,7 +273,8 @@ int main(int argc, char **argv)
                 const size_t slot_count = cold ? many : HOT;
                 uint8_t *memory;
                 struct slot *slots = make_slots(slot_count, pss, &memory);
-                measure(qm_sig_class_name(sizes[i].sig_class), pss, contenders, count, slots, slot_count, rounds);
+                measure(qm_sig_class_name(sizes[i].sig_class), pss, contenders, count, slots,
+                        slot_count, rounds);
                 free_slots(slots, slot_count, memory);
             }
         }

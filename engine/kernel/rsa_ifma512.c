@@ -1,36 +1,53 @@
 /* RSA verification with AVX-512 IFMA: eight signatures side by side, a key of its own in each lane.
  *
- * What is computed: EM = s^e mod n for each lane, then the padding. Inputs are public, so nothing here is constant time.
+ * What is computed: EM = s^e mod n for each lane, then the padding. Inputs are public, so nothing
+ * here is constant time.
  *
- * Numbers. A number is L digits of radix B = 2^51, least significant first; digit i of all eight lanes is one vector. L is 41,
- * 61 or 81 for 2048, 3072 or 4096 bits, so R = B^L exceeds n by 35 bits or more. The multiplier takes 52-bit operands: the
- * bit left free lets two digits be added without a carry, which is what the next paragraph lives on. "Digits" are in
- * [0, 2^51); "columns" are signed 64-bit sums of weight B^c, of magnitude below 2^62, whose carries are still to be taken.
+ * Numbers. A number is L digits of radix B = 2^51, least significant first; digit i of all eight
+ * lanes is one vector. L is 41, 61 or 81 for 2048, 3072 or 4096 bits, so R = B^L exceeds n by 35
+ * bits or more. The multiplier takes 52-bit operands: the bit left free lets two digits be added
+ * without a carry, which is what the next paragraph lives on. "Digits" are in [0, 2^51); "columns"
+ * are signed 64-bit sums of weight B^c, of magnitude below 2^62, whose carries are still to be
+ * taken.
  *
- * Products. vpmadd52 gives the low or the high 52 bits of a product, two instructions for a digit product, and it is the
- * scarce one: one a cycle on Zen 4, where additions cost nothing beside it. With D_i = a_i b_i,
+ * Products. vpmadd52 gives the low or the high 52 bits of a product, two instructions for a digit
+ * product, and it is the scarce one: one a cycle on Zen 4, where an addition beside it costs
+ * little. With D_i = a_i b_i,
  *
  *     a_i b_j + a_j b_i = (a_i + a_j)(b_i + b_j) - D_i - D_j,
  *
- * so a pair of digits takes one product and not two, and a whole product, or the lower or upper half of one, about as many
- * as a square. The D are subtracted for a whole column at once, as differences of prefix sums. A high half weighs 2^52 =
- * 2 B, so it enters the next column twice. A square is split once more (Karatsuba): the halves' digits add without a carry.
+ * so a pair of digits takes one product and not two, and a whole product, or the lower or upper
+ * half of one, about as many as a square. The D are subtracted for a whole column at once, as
+ * differences of prefix sums. A high half weighs 2^52 = 2 B, so it enters the next column twice. A
+ * square is split once more (Karatsuba): the halves' digits add without a carry.
  *
  * Reduction (Montgomery, the whole width at once). For T < B^L n and n' = -n^-1 mod B^L:
  *
  *     q = (T mod B^L) n' mod B^L      lower half of a product
  *     U = (T + q n) / B^L             upper half; U = T / B^L mod n, and U < T / B^L + n
  *
- * The lower half of q n is not computed. It makes T mod B^L a multiple m B^L, and m is known from the top column alone: the
- * columns left out weigh less than 2^-40 B^L, so rounding to the nearest integer is exact.
+ * The lower half of q n is not computed. It makes T mod B^L a multiple m B^L, and m is known from
+ * the top column alone: the columns left out weigh less than 2^-40 B^L, so rounding to the nearest
+ * integer is exact.
  *
- * Counted for 2048 bits, in vpmadd52: square 1344, q 901, U 942: 3187 for eight lanes. Digit by digit in radix 2^52 it
- * would be 4880. */
+ * Counted for 2048 bits, in vpmadd52 for eight lanes: square 1344, reduction 1927, together 3271;
+ * digit by digit in radix 2^52 they would be 4880. Measured on Zen 4 at 3.66 GHz: 4170 cycles. What
+ * is left is not the multiplier: an addition beside every multiplication costs a tenth of a cycle,
+ * a store one. Tried there in vain: low and high halves of columns kept apart in memory, which
+ * saves three additions a step for a store and a load (4450); strips unrolled 2 or 5 times to save
+ * the register moves of the sliding window (no difference); clang (no difference); -mtune and
+ * scheduling flags (none). */
 #include "engine/kernel/kernel.h"
 
 #include <immintrin.h>
 
+/* Everything below is inlined so that lengths and rows are constants. Under a sanitizer the checks
+ * of code so large would take the compiler minutes; there the routines stay functions. */
+#if defined(__SANITIZE_ADDRESS__)
+#define INLINE static __attribute__((noinline))
+#else
 #define INLINE static inline __attribute__((always_inline))
+#endif
 
 typedef __m512i v8;
 
@@ -44,20 +61,21 @@ enum {
 };
 #define DIGIT_MASK ((1ull << RADIX) - 1)
 
-/* What a batch works on. The first part is the eight keys and signatures, the second what a product needs on its way. */
+/* What a batch works on. The first part is the eight keys and signatures, the second what a product
+ * needs on its way. */
 struct batch {
-    v8 n[DIGITS_MAX];      /* the modulus */
+    v8 n[DIGITS_MAX];         /* the modulus */
     v8 minus_inv[DIGITS_MAX]; /* -n^-1 mod B^L */
-    v8 s[DIGITS_MAX];      /* the signature, below n */
-    v8 base[DIGITS_MAX];   /* s R mod n, below n + n / 2^19 */
-    v8 x[DIGITS_MAX];      /* the power */
+    v8 s[DIGITS_MAX];         /* the signature, below n */
+    v8 base[DIGITS_MAX];      /* s R mod n, below 2^12 n (2048 and 3072 bits: 2 n) */
+    v8 x[DIGITS_MAX];         /* the power */
     v8 n0inv;
 
-    v8 t[2 * DIGITS_MAX];  /* columns of the product to be reduced */
-    v8 low[DIGITS_MAX];    /* its lower digits */
-    v8 w[DIGITS_MAX];      /* columns of q */
+    v8 t[2 * DIGITS_MAX]; /* columns of the product to be reduced */
+    v8 low[DIGITS_MAX];   /* its lower digits */
+    v8 w[DIGITS_MAX];     /* columns of q */
     v8 q[DIGITS_MAX];
-    v8 sum[HALF_MAX];      /* the sum of a square's halves */
+    v8 sum[HALF_MAX]; /* the sum of a square's halves */
 };
 
 INLINE v8 add(v8 a, v8 b)
@@ -89,12 +107,14 @@ INLINE v8 zero(void)
     return _mm512_setzero_si512();
 }
 
-/* ---- strips ---------------------------------------------------------------------------------------------------------
+/* ---- strips
+ * ---------------------------------------------------------------------------------------------------------
  *
- * The pairs (i, j), i <= j, of a product form a triangle. It is worked off in strips: ROWS neighbouring digits
- * r .. r + ROWS - 1 stay in registers, the other digit k runs upward, and the columns r + k .. r + k + ROWS - 1 that are being
- * summed slide through registers too. A column leaves when its last pair of the strip is in. Strips that see digit k from
- * k = r on take up their rows on the way. */
+ * The pairs (i, j), i <= j, of a product form a triangle. It is worked off in strips: ROWS
+ * neighbouring digits r .. r + ROWS - 1 stay in registers, the other digit k runs upward, and the
+ * columns r + k .. r + k + ROWS - 1 that are being summed slide through registers too. A column
+ * leaves when its last pair of the strip is in. Strips that see digit k from k = r on take up their
+ * rows on the way. */
 struct strip {
     v8 a[ROWS], b[ROWS];   /* the rows' digits. Squares: a doubled, b unused */
     v8 lo[ROWS], hi[ROWS]; /* low and high halves of columns r + k + t */
@@ -106,7 +126,7 @@ enum kind {
     PAIRS,  /* (a_i + a_j)(b_i + b_j) and 2 a_i b_i */
 };
 
-#define EACH_ROW(X) X(0) X(1) X(2) X(3) X(4)
+#define EACH_ROW(X)           X(0) X(1) X(2) X(3) X(4)
 #define EACH_ROW_BUT_FIRST(X) X(1) X(2) X(3) X(4)
 _Static_assert(ROWS == 5, "EACH_ROW is written for five");
 
@@ -124,17 +144,18 @@ INLINE void strip_mad(struct strip *p, unsigned t, v8 a, v8 b)
     p->hi[t] = madhi(p->hi[t], a, b);
 }
 
-/* Adds the pairs of digit k (ak, bk) with rows from .. to - 1; of row low_only just the low half, of row high_only, which
- * need not be among them, just the high one. */
-INLINE void strip_pairs_cut(struct strip *p, v8 ak, v8 bk, unsigned from, unsigned to, unsigned low_only, unsigned high_only)
+/* Adds the pairs of digit k (ak, bk) with rows from .. to - 1; of row low_only just the low half,
+ * of row high_only, which need not be among them, just the high one. */
+INLINE void strip_pairs_cut(struct strip *p, v8 ak, v8 bk, unsigned from, unsigned to,
+                            unsigned low_only, unsigned high_only)
 {
-#define ROW(t)                                                                                                         \
-    if (((t) >= from && (t) < to) || (t) == high_only) {                                                               \
-        v8 fa = add(p->a[t], ak), fb = add(p->b[t], bk);                                                               \
-        if ((t) != high_only)                                                                                          \
-            p->lo[t] = madlo(p->lo[t], fa, fb);                                                                        \
-        if ((t) != low_only)                                                                                           \
-            p->hi[t] = madhi(p->hi[t], fa, fb);                                                                        \
+#define ROW(t)                                                                                     \
+    if (((t) >= from && (t) < to) || (t) == high_only) {                                           \
+        v8 fa = add(p->a[t], ak), fb = add(p->b[t], bk);                                           \
+        if ((t) != high_only)                                                                      \
+            p->lo[t] = madlo(p->lo[t], fa, fb);                                                    \
+        if ((t) != low_only)                                                                       \
+            p->hi[t] = madhi(p->hi[t], fa, fb);                                                    \
     }
     EACH_ROW(ROW)
 #undef ROW
@@ -142,9 +163,10 @@ INLINE void strip_pairs_cut(struct strip *p, v8 ak, v8 bk, unsigned from, unsign
 
 INLINE void strip_pairs(struct strip *p, v8 ak, v8 bk, unsigned from, unsigned to, enum kind kind)
 {
-#define ROW(t)                                                                                                         \
-    if ((t) >= from && (t) < to)                                                                                       \
-        strip_mad(p, t, kind == SQUARE ? p->a[t] : add(p->a[t], ak), kind == SQUARE ? ak : add(p->b[t], bk));
+#define ROW(t)                                                                                     \
+    if ((t) >= from && (t) < to)                                                                   \
+        strip_mad(p, t, kind == SQUARE ? p->a[t] : add(p->a[t], ak),                               \
+                  kind == SQUARE ? ak : add(p->b[t], bk));
     EACH_ROW(ROW)
 #undef ROW
 }
@@ -169,9 +191,9 @@ INLINE v8 strip_leave(struct strip *p)
 {
     v8 v = add(p->lo[0], add(p->up, p->up));
     p->up = p->hi[0];
-#define ROW(t)                                                                                                         \
-    p->lo[(t) - 1] = p->lo[t];                                                                                         \
-    p->hi[(t) - 1] = p->hi[t];
+#define ROW(t)                                                                                     \
+    p->lo[(t)-1] = p->lo[t];                                                                       \
+    p->hi[(t)-1] = p->hi[t];
     EACH_ROW_BUT_FIRST(ROW)
 #undef ROW
     p->lo[ROWS - 1] = p->hi[ROWS - 1] = zero();
@@ -184,18 +206,20 @@ INLINE void strip_emit(struct strip *p, v8 *column, bool fresh)
     *column = fresh ? v : add(*column, v);
 }
 
-/* ---- products ------------------------------------------------------------------------------------------------------- */
+/* ---- products
+ * -------------------------------------------------------------------------------------------------------
+ */
 
-/* All pairs of rows r .. r + ROWS - 1 with digits of their own index and greater, of a product of len digits: columns
- * 2 r .. r + len + ROWS - 1. Columns r .. r + len - 1 are stored if fresh_low, else added to, the others (that no strip before
- * has touched) likewise by fresh_high. */
-INLINE void strip_full(v8 *w, const v8 *a, const v8 *b, unsigned r, const unsigned len, enum kind kind, bool fresh_low,
-    bool fresh_high)
+/* All pairs of rows r .. r + ROWS - 1 with digits of their own index and greater, of a product of
+ * len digits: columns 2 r .. r + len + ROWS - 1. Columns r .. r + len - 1 are stored if fresh_low,
+ * else added to, the others (that no strip before has touched) likewise by fresh_high. */
+INLINE void strip_full(v8 *w, const v8 *a, const v8 *b, unsigned r, const unsigned len,
+                       enum kind kind, bool fresh_low, bool fresh_high)
 {
     struct strip p;
     strip_clear(&p);
-#define EDGE(e)                                                                                                        \
-    strip_enter(&p, a[r + (e)], b[r + (e)], e, kind);                                                                  \
+#define EDGE(e)                                                                                    \
+    strip_enter(&p, a[r + (e)], b[r + (e)], e, kind);                                              \
     strip_emit(&p, &w[2 * r + (e)], fresh_low);
     EACH_ROW(EDGE)
 #undef EDGE
@@ -209,8 +233,8 @@ INLINE void strip_full(v8 *w, const v8 *a, const v8 *b, unsigned r, const unsign
 #undef EDGE
 }
 
-/* w[0 .. 2 len) = a^2 in columns, or added to w. len is 0 or 1 mod ROWS; a: digits of 51 bits, the last one 52 if len is 1
- * mod ROWS. */
+/* w[0 .. 2 len) = a^2 in columns, or added to w. len is 0 or 1 mod ROWS; a: digits of 51 bits, the
+ * last one 52 if len is 1 mod ROWS. */
 INLINE void square_plain(v8 *w, const v8 *a, const unsigned len, bool fresh)
 {
     strip_full(w, a, a, 0, len, SQUARE, fresh, fresh);
@@ -224,7 +248,8 @@ INLINE void square_plain(v8 *w, const v8 *a, const unsigned len, bool fresh)
     }
 }
 
-/* t = a^2 in columns, a in digits: with a = a0 + a1 B^h, the middle is (a0 + a1)^2 - a0^2 - a1^2. */
+/* t = a^2 in columns, a in digits: with a = a0 + a1 B^h, the middle is (a0 + a1)^2 - a0^2 - a1^2.
+ */
 INLINE void square(struct batch *b, const v8 *a, const unsigned len)
 {
     const unsigned h = (len + 1) / 2;
@@ -273,10 +298,12 @@ INLINE void multiply(struct batch *b, const v8 *a, const v8 *y, const unsigned l
     b->t[2 * len - 1] = add(b->t[2 * len - 1], add(hi, hi));
 }
 
-/* ---- reduction ------------------------------------------------------------------------------------------------------ */
+/* ---- reduction
+ * ------------------------------------------------------------------------------------------------------
+ */
 
-/* A run over the columns of a number from the lowest: its digits d, and with each the product D = d y (y another number's
- * digit) in a prefix sum over columns. */
+/* A run over the columns of a number from the lowest: its digits d, and with each the product D = d
+ * y (y another number's digit) in a prefix sum over columns. */
 struct run {
     v8 carry;
     v8 prefix; /* of D, in columns up to this one */
@@ -293,8 +320,9 @@ INLINE v8 run_digit(struct run *s, v8 column, v8 y)
     return d;
 }
 
-/* The columns w of q = low minus_inv below len, in strips from the lowest column up; behind each strip the digits of q that
- * it settles, and the part of q n that they alone decide. */
+/* q = (t mod B^len) minus_inv mod B^len, in strips from the lowest column up; behind each strip
+ * come the digits of q that it settles, and what they alone add to the upper columns of q n, in t.
+ * out: the run over q, with the sums of all D of q n. */
 INLINE void quotient(struct batch *b, struct run *out, const unsigned len)
 {
     const v8 *a = b->low, *y = b->minus_inv;
@@ -304,9 +332,9 @@ INLINE void quotient(struct batch *b, struct run *out, const unsigned len)
 
     /* the first strip makes the digits of t on its way */
     strip_clear(&p);
-#define EDGE(e)                                                                                                        \
-    b->low[e] = run_digit(&t, b->t[e], y[e]);                                                                          \
-    strip_enter(&p, b->low[e], y[e], e, PAIRS);                                                                        \
+#define EDGE(e)                                                                                    \
+    b->low[e] = run_digit(&t, b->t[e], y[e]);                                                      \
+    strip_enter(&p, b->low[e], y[e], e, PAIRS);                                                    \
     b->w[e] = sub(strip_leave(&p), t.prefix);
     EACH_ROW(EDGE)
 #undef EDGE
@@ -317,9 +345,10 @@ INLINE void quotient(struct batch *b, struct run *out, const unsigned len)
         strip_pairs(&p, d, y[k], 0, ROWS, PAIRS);
         b->w[k] = sub(strip_leave(&p), t.prefix);
     }
-#define EDGE(e)                                                                                                        \
-    b->low[len - ROWS + (e)] = run_digit(&t, b->t[len - ROWS + (e)], y[len - ROWS + (e)]);                             \
-    strip_pairs_cut(&p, b->low[len - ROWS + (e)], y[len - ROWS + (e)], 0, ROWS - (e), ROWS - 1 - (e), ROWS);                      \
+#define EDGE(e)                                                                                    \
+    b->low[len - ROWS + (e)] = run_digit(&t, b->t[len - ROWS + (e)], y[len - ROWS + (e)]);         \
+    strip_pairs_cut(&p, b->low[len - ROWS + (e)], y[len - ROWS + (e)], 0, ROWS - (e),              \
+                    ROWS - 1 - (e), ROWS);                                                         \
     b->w[len - ROWS + (e)] = sub(strip_leave(&p), t.prefix);
     EACH_ROW(EDGE)
 #undef EDGE
@@ -337,8 +366,8 @@ INLINE void quotient(struct batch *b, struct run *out, const unsigned len)
         if (r == half)
             break;
         strip_clear(&p);
-#define EDGE(e)                                                                                                        \
-    strip_enter(&p, a[r + (e)], y[r + (e)], e, PAIRS);                                                                 \
+#define EDGE(e)                                                                                    \
+    strip_enter(&p, a[r + (e)], y[r + (e)], e, PAIRS);                                             \
     strip_emit(&p, &b->w[2 * r + (e)], false);
         EACH_ROW(EDGE)
 #undef EDGE
@@ -347,8 +376,9 @@ INLINE void quotient(struct batch *b, struct run *out, const unsigned len)
             strip_pairs(&p, a[k], y[k], 0, ROWS, PAIRS);
             strip_emit(&p, &b->w[r + k], false);
         }
-#define EDGE(e)                                                                                                        \
-    strip_pairs_cut(&p, a[len - ROWS - r + (e)], y[len - ROWS - r + (e)], 0, ROWS - (e), ROWS - 1 - (e), ROWS);                   \
+#define EDGE(e)                                                                                    \
+    strip_pairs_cut(&p, a[len - ROWS - r + (e)], y[len - ROWS - r + (e)], 0, ROWS - (e),           \
+                    ROWS - 1 - (e), ROWS);                                                         \
     strip_emit(&p, &b->w[len - ROWS + (e)], false);
         EACH_ROW(EDGE)
 #undef EDGE
@@ -356,26 +386,31 @@ INLINE void quotient(struct batch *b, struct run *out, const unsigned len)
     *out = q;
 }
 
-/* Begins the strip of rows r .. r + ROWS - 1 of q n with smaller digits: up to the first digit that pairs with all rows.
- * Columns from len - 1 on count whole, and of column len - 2 the high halves. */
-INLINE void upper_begin(struct strip *p, const v8 *q, const v8 *n, unsigned r, const unsigned len, bool widest)
+/* Begins the strip of rows r .. r + ROWS - 1 of q n with smaller digits: up to the first digit that
+ * pairs with all rows. Columns from len - 1 on count whole, and of column len - 2 the high halves.
+ */
+INLINE void upper_begin(struct strip *p, const v8 *q, const v8 *n, unsigned r, const unsigned len,
+                        bool widest)
 {
-    const unsigned first = len - ROWS - r; /* the widest strip, r = len - ROWS, has nothing before digit 0 */
+    const unsigned first =
+        len - ROWS - r; /* the widest strip, r = len - ROWS, has nothing before digit 0 */
     strip_clear(p);
-#define ROW(t)                                                                                                         \
-    p->a[t] = q[r + (t)];                                                                                              \
+#define ROW(t)                                                                                     \
+    p->a[t] = q[r + (t)];                                                                          \
     p->b[t] = n[r + (t)];
     EACH_ROW(ROW)
 #undef ROW
-#define EDGE(e)                                                                                                        \
-    if ((e) != 0 || !widest)                                                                                           \
-        strip_pairs_cut(p, q[first + (e) - 1], n[first + (e) - 1], ROWS - (e), ROWS, ROWS, ROWS - 1 - (e));                                      \
+#define EDGE(e)                                                                                    \
+    if ((e) != 0 || !widest)                                                                       \
+        strip_pairs_cut(p, q[first + (e)-1], n[first + (e)-1], ROWS - (e), ROWS, ROWS,             \
+                        ROWS - 1 - (e));                                                           \
     (void)strip_leave(p); /* still empty */
     EACH_ROW(EDGE)
 #undef EDGE
 }
 
-/* out = t / B^L mod n in digits, below t / B^L + n; t in columns, its value not negative and below B^(2 L) - B^L n. */
+/* out = t / B^L mod n in digits, below t / B^L + n; t in columns, its value not negative and below
+ * B^(2 L) - B^L n. */
 INLINE void reduce(struct batch *b, v8 *out, const unsigned len)
 {
     const v8 *q = b->q, *n = b->n;
@@ -395,9 +430,9 @@ INLINE void reduce(struct batch *b, v8 *out, const unsigned len)
             strip_pairs(&p, q[k], n[k], 0, ROWS, PAIRS);
             strip_emit(&p, &t[r + k], false);
         }
-#define EDGE(e)                                                                                                        \
-    strip_pairs(&p, q[r + (e)], n[r + (e)], (e) + 1, ROWS, PAIRS);                                                     \
-    strip_own(&p, q[r + (e)], n[r + (e)], e, PAIRS);                                                                   \
+#define EDGE(e)                                                                                    \
+    strip_pairs(&p, q[r + (e)], n[r + (e)], (e) + 1, ROWS, PAIRS);                                 \
+    strip_own(&p, q[r + (e)], n[r + (e)], e, PAIRS);                                               \
     strip_emit(&p, &t[2 * r + (e)], false);
         EACH_ROW(EDGE)
 #undef EDGE
@@ -406,7 +441,8 @@ INLINE void reduce(struct batch *b, v8 *out, const unsigned len)
 #undef EDGE
     }
 
-    /* The widest strip comes last and takes the middle digit along; its columns are whole, so they give digits at once. */
+    /* The widest strip comes last and takes the middle digit along; its columns are whole, so they
+     * give digits at once. */
     const unsigned r = len - ROWS;
     upper_begin(&p, q, n, r, len, true);
     p.up = madhi(p.up, add(q[half - 1], q[half]), add(n[half - 1], n[half]));
@@ -414,20 +450,20 @@ INLINE void reduce(struct batch *b, v8 *out, const unsigned len)
     strip_pairs(&p, q[ROWS - 1], n[ROWS - 1], 0, ROWS, PAIRS);
     v8 top = sub(add(strip_leave(&p), t[len - 1]), total);
     v8 carry = carry_of(add(top, _mm512_set1_epi64(1ll << (RADIX - 1))));
-#define DIGIT(c)                                                                                                       \
-    {                                                                                                                  \
-        v8 x = add(add(strip_leave(&p), sub(t[c], total)), carry);                                                     \
-        out[(c) - len] = digit_of(x);                                                                                  \
-        carry = carry_of(x);                                                                                           \
+#define DIGIT(c)                                                                                   \
+    {                                                                                              \
+        v8 x = add(add(strip_leave(&p), sub(t[c], total)), carry);                                 \
+        out[(c)-len] = digit_of(x);                                                                \
+        carry = carry_of(x);                                                                       \
     }
 #pragma GCC unroll 1
     for (unsigned k = ROWS; k < r; k++) {
         strip_pairs(&p, q[k], n[k], 0, ROWS, PAIRS);
         DIGIT(r + k)
     }
-#define EDGE(e)                                                                                                        \
-    strip_pairs(&p, q[r + (e)], n[r + (e)], (e) + 1, ROWS, PAIRS);                                                     \
-    strip_own(&p, q[r + (e)], n[r + (e)], e, PAIRS);                                                                   \
+#define EDGE(e)                                                                                    \
+    strip_pairs(&p, q[r + (e)], n[r + (e)], (e) + 1, ROWS, PAIRS);                                 \
+    strip_own(&p, q[r + (e)], n[r + (e)], e, PAIRS);                                               \
     DIGIT(2 * r + (e))
     EACH_ROW(EDGE)
 #undef EDGE
@@ -437,26 +473,30 @@ INLINE void reduce(struct batch *b, v8 *out, const unsigned len)
 #undef DIGIT
 }
 
-/* The sizes, each compiled for its own number of digits. shift: 2^shift R_key^2 = R^2, where R_key^2 is what the key has. */
+/* The sizes, each compiled for its own number of digits. shift: 2^shift R_key^2 = R^2, where
+ * R_key^2 is what the key has. */
 struct size {
     unsigned bits;
     unsigned len;
     int shift;
-    void (*square)(struct batch *b, v8 *out, const v8 *a);               /* out = a^2 / R mod n */
-    void (*multiply)(struct batch *b, v8 *out, const v8 *a, const v8 *y); /* out = a y / R mod n; out may be an operand */
+    void (*square)(struct batch *b, v8 *out, const v8 *a); /* out = a^2 / R mod n */
+    void (*multiply)(struct batch *b, v8 *out, const v8 *a,
+                     const v8 *y); /* out = a y / R mod n; out may be an operand */
 };
 
-#define SIZE(BITS, L)                                                                                                  \
-    _Static_assert(RADIX * (L) >= (BITS) + 35 && (L) <= DIGITS_MAX && ((L) - 1) % (2 * ROWS) == 0, "size");            \
-    static __attribute__((noinline)) void square_##BITS(struct batch *b, v8 *out, const v8 *a)                         \
-    {                                                                                                                  \
-        square(b, a, L);                                                                                               \
-        reduce(b, out, L);                                                                                             \
-    }                                                                                                                  \
-    static __attribute__((noinline)) void multiply_##BITS(struct batch *b, v8 *out, const v8 *a, const v8 *y)          \
-    {                                                                                                                  \
-        multiply(b, a, y, L);                                                                                          \
-        reduce(b, out, L);                                                                                             \
+#define SIZE(BITS, L)                                                                              \
+    _Static_assert(RADIX * (L) >= (BITS) + 35 && (L) <= DIGITS_MAX && ((L)-1) % (2 * ROWS) == 0,   \
+                   "size");                                                                        \
+    static __attribute__((noinline)) void square_##BITS(struct batch *b, v8 *out, const v8 *a)     \
+    {                                                                                              \
+        square(b, a, L);                                                                           \
+        reduce(b, out, L);                                                                         \
+    }                                                                                              \
+    static __attribute__((noinline)) void multiply_##BITS(struct batch *b, v8 *out, const v8 *a,   \
+                                                          const v8 *y)                             \
+    {                                                                                              \
+        multiply(b, a, y, L);                                                                      \
+        reduce(b, out, L);                                                                         \
     }
 SIZE(2048, 41)
 SIZE(3072, 61)
@@ -469,7 +509,9 @@ static const struct size sizes[] = {
     [QM_SIG_RSA4096] = {4096, 81, 2 * RADIX * 81 - 2 * 52 * 79, square_4096, multiply_4096},
 };
 
-/* ---- bytes and digits ----------------------------------------------------------------------------------------------- */
+/* ---- bytes and digits
+ * -----------------------------------------------------------------------------------------------
+ */
 
 INLINE void transpose(v8 r[LANES])
 {
@@ -489,9 +531,10 @@ INLINE void transpose(v8 r[LANES])
     }
 }
 
-/* len digits of a number of bytes bytes in each lane, from memory of either order. Eight digits are 51 bytes: each takes
- * the eight bytes that its first bit lies in, shifted down. */
-static void unpack(v8 *digits, unsigned len, const uint8_t *const p[LANES], size_t bytes, bool big_endian)
+/* len digits of a number of bytes bytes in each lane, from memory of either order. Eight digits are
+ * 51 bytes: each takes the eight bytes that its first bit lies in, shifted down. */
+static void unpack(v8 *digits, unsigned len, const uint8_t *const p[LANES], size_t bytes,
+                   bool big_endian)
 {
     static const uint8_t first_byte[8] = {0, 6, 12, 19, 25, 31, 38, 44};
     static const uint64_t first_bit[8] = {0, 3, 6, 1, 4, 7, 2, 5};
@@ -512,7 +555,8 @@ static void unpack(v8 *digits, unsigned len, const uint8_t *const p[LANES], size
         }
         v8 r[LANES];
         for (unsigned lane = 0; lane < LANES; lane++) {
-            v8 window = _mm512_maskz_permutexvar_epi8(wanted, from, _mm512_maskz_loadu_epi8(in, p[lane] + at));
+            v8 window = _mm512_maskz_permutexvar_epi8(wanted, from,
+                                                      _mm512_maskz_loadu_epi8(in, p[lane] + at));
             r[lane] = digit_of(_mm512_srlv_epi64(window, shift));
         }
         transpose(r);
@@ -527,9 +571,11 @@ static void pack(v8 *limbs, unsigned count, const v8 *digits)
     for (unsigned l = 0; l < count; l++) {
         unsigned i = 64 * l / RADIX, bit = 64 * l % RADIX;
         v8 v = _mm512_srl_epi64(digits[i], _mm_cvtsi32_si128((int)bit));
-        v = _mm512_or_si512(v, _mm512_sll_epi64(digits[i + 1], _mm_cvtsi32_si128((int)(RADIX - bit))));
+        v = _mm512_or_si512(v,
+                            _mm512_sll_epi64(digits[i + 1], _mm_cvtsi32_si128((int)(RADIX - bit))));
         if (2 * RADIX - bit < 64)
-            v = _mm512_or_si512(v, _mm512_sll_epi64(digits[i + 2], _mm_cvtsi32_si128((int)(2 * RADIX - bit))));
+            v = _mm512_or_si512(
+                v, _mm512_sll_epi64(digits[i + 2], _mm_cvtsi32_si128((int)(2 * RADIX - bit))));
         limbs[l] = v;
     }
 }
@@ -546,7 +592,8 @@ static void shift_up(v8 *out, const v8 *a, unsigned len, unsigned by)
     }
 }
 
-/* out = a / 2^by mod n, below a / 2^by + n, 0 < by < RADIX: adds the multiple of n that makes a divisible. out is not a. */
+/* out = a / 2^by mod n, below a / 2^by + n, 0 < by < RADIX: adds the multiple of n that makes a
+ * divisible. out is not a. */
 static void halve(const struct batch *b, v8 *out, const v8 *a, unsigned len, unsigned by)
 {
     const __m128i down = _mm_cvtsi32_si128((int)by), up = _mm_cvtsi32_si128((int)(RADIX - by));
@@ -587,7 +634,9 @@ static void invert(struct batch *b, unsigned len)
     }
 }
 
-/* ---- the power ------------------------------------------------------------------------------------------------------ */
+/* ---- the power
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 /* Lanes where a < n, both in digits. */
 static __mmask8 below(const v8 *a, const v8 *n, unsigned len)
@@ -598,7 +647,7 @@ static __mmask8 below(const v8 *a, const v8 *n, unsigned len)
     return _mm512_movepi64_mask(carry);
 }
 
-/* x = x mod n for x < 2 n. */
+/* x = x mod n for x < 2 n, in digits. */
 static void settle(v8 *x, const v8 *n, unsigned len)
 {
     const __mmask8 settled = below(x, n, len);
@@ -612,9 +661,9 @@ static void settle(v8 *x, const v8 *n, unsigned len)
 
 /* x = s^e mod n; n, minus_inv, s and base are set. e: each lane's exponent, odd, at least 3.
  *
- * From the top bit down. Lanes with a shorter exponent wait at x = base until their second bit comes; the last bit is set in
- * every lane, and its multiplication is by s itself, which leaves Montgomery form. For 65537 everywhere: 16 squarings, one
- * multiplication. */
+ * From the top bit down. Lanes with a shorter exponent wait at x = base until their second bit
+ * comes; the last bit is set in every lane, and its multiplication is by s itself, which leaves
+ * Montgomery form. For 65537 everywhere: 16 squarings, one multiplication. */
 static void raise(struct batch *b, const struct size *z, const uint64_t e[LANES])
 {
     const v8 exponent = _mm512_loadu_si512(e);
@@ -642,8 +691,10 @@ static void raise(struct batch *b, const struct size *z, const uint64_t e[LANES]
     settle(b->x, b->n, z->len);
 }
 
-/* limbs = s^e mod n of eight jobs; returns the lanes where s < n (the others' limbs mean nothing). */
-static __mmask8 recover(struct batch *b, const struct size *z, struct qm_sig_job *const jobs[LANES], v8 *limbs)
+/* limbs = s^e mod n of eight jobs; returns the lanes where s < n (the others' limbs mean nothing).
+ */
+static __mmask8 recover(struct batch *b, const struct size *z, struct qm_sig_job *const jobs[LANES],
+                        v8 *limbs)
 {
     const size_t bytes = z->bits / 8;
     const uint8_t *p[LANES];
@@ -666,7 +717,8 @@ static __mmask8 recover(struct batch *b, const struct size *z, struct qm_sig_job
     const __mmask8 in_range = below(b->s, b->n, z->len);
     invert(b, z->len);
 
-    /* base = s R. Where R_key^2 is short of R^2, s and R_key^2 share the shift: both stay below B^len. */
+    /* base = s R. Where R_key^2 is short of R^2, s and R_key^2 share the shift: both stay below
+     * B^len. */
     if (z->shift >= 0) {
         unsigned part = (unsigned)z->shift / 2;
         shift_up(b->base, b->s, z->len, part);
@@ -681,15 +733,19 @@ static __mmask8 recover(struct batch *b, const struct size *z, struct qm_sig_job
     return in_range;
 }
 
-/* ---- padding -------------------------------------------------------------------------------------------------------- */
+/* ---- padding
+ * --------------------------------------------------------------------------------------------------------
+ */
 
 enum {
     HASH_BYTES = 32, /* SHA-256 */
-    PSS_QUEUE = 16,  /* PSS signatures whose hashes are computed together: fills the lanes of every hash kernel */
+    PSS_QUEUE = 16,  /* PSS signatures whose hashes are computed together: fills the lanes of every
+                        hash kernel */
     MGF_BLOCKS_MAX = BYTES_MAX / HASH_BYTES,
 };
 
-/* A recovered PSS encoding that waits for its hashes (RFC 8017, 9.1.2). em = masked data block, H, bc. */
+/* A recovered PSS encoding that waits for its hashes (RFC 8017, 9.1.2). em = masked data block, H,
+ * bc. */
 struct pss {
     struct qm_sig_job *job;
     uint8_t em[BYTES_MAX];
@@ -708,11 +764,13 @@ struct scratch {
     struct qm_message messages[PSS_QUEUE * MGF_BLOCKS_MAX];
 };
 
-/* Lanes whose limbs are 00 01 ff .. ff 00 DigestInfo digest, for SHA-256 and each job's digest (RFC 8017, 9.2). */
+/* Lanes whose limbs are 00 01 ff .. ff 00 DigestInfo digest, for SHA-256 and each job's digest (RFC
+ * 8017, 9.2). */
 static __mmask8 pkcs1_sha256(const v8 *limbs, unsigned count, struct qm_sig_job *const jobs[LANES])
 {
     /* the last 64 bytes but for the digest: ff .. ff 00, the DER of DigestInfo */
-    static const uint64_t info[4] = {0x0304020105000420, 0x0d06096086480165, 0xffffffff00303130, 0xffffffffffffffff};
+    static const uint64_t info[4] = {0x0304020105000420, 0x0d06096086480165, 0xffffffff00303130,
+                                     0xffffffffffffffff};
     uint64_t digest[4][LANES] = {{0}};
     for (unsigned lane = 0; lane < LANES; lane++)
         for (unsigned i = 0; i < 4 && jobs[lane]->hash == QM_HASH_SHA256; i++) {
@@ -722,8 +780,10 @@ static __mmask8 pkcs1_sha256(const v8 *limbs, unsigned count, struct qm_sig_job 
         }
     v8 differs = _mm512_xor_si512(limbs[count - 1], _mm512_set1_epi64(0x0001ffffffffffff));
     for (unsigned i = 0; i < 4; i++) {
-        differs = _mm512_or_si512(differs, _mm512_xor_si512(limbs[i], _mm512_loadu_si512(digest[i])));
-        differs = _mm512_or_si512(differs, _mm512_xor_si512(limbs[4 + i], _mm512_set1_epi64((long long)info[i])));
+        differs =
+            _mm512_or_si512(differs, _mm512_xor_si512(limbs[i], _mm512_loadu_si512(digest[i])));
+        differs = _mm512_or_si512(
+            differs, _mm512_xor_si512(limbs[4 + i], _mm512_set1_epi64((long long)info[i])));
     }
     v8 ones = _mm512_set1_epi64(-1);
     for (unsigned i = 8; i + 1 < count; i++)
@@ -744,7 +804,8 @@ static void lane_bytes(uint8_t *em, const v8 *limbs, unsigned count, unsigned la
     }
 }
 
-/* Decides the queued encodings, all of em_len bytes. The moduli have 8 em_len bits: the top bit is no part of the encoding. */
+/* Decides the queued encodings, all of em_len bytes. The moduli have 8 em_len bits: the top bit is
+ * no part of the encoding. */
 static void pss_flush(struct scratch *s, size_t em_len)
 {
     const size_t db_len = em_len - HASH_BYTES - 1, blocks = (db_len + HASH_BYTES - 1) / HASH_BYTES;
@@ -768,17 +829,20 @@ static void pss_flush(struct scratch *s, size_t em_len)
         for (size_t k = 0; k < db_len; k++)
             db[k] ^= mask[k];
         db[0] &= 0x7f;
-        size_t at = 0; /* db = 00 .. 00 01 salt; the salt is as long as the digest or as long as can be */
+        size_t at =
+            0; /* db = 00 .. 00 01 salt; the salt is as long as the digest or as long as can be */
         while (at + HASH_BYTES + 1 < db_len && db[at] == 0)
             at++;
-        p->job->valid = top_clear && trailer && db[at] == 1 && (at == 0 || at + HASH_BYTES + 1 == db_len);
+        p->job->valid =
+            top_clear && trailer && db[at] == 1 && (at == 0 || at + HASH_BYTES + 1 == db_len);
         if (!p->job->valid)
             continue;
         size_t salt_len = db_len - at - 1;
         memset(p->message, 0, 8);
         memcpy(p->message + 8, p->job->digest, HASH_BYTES);
         memcpy(p->message + 8 + HASH_BYTES, db + at + 1, salt_len);
-        s->messages[count++] = (struct qm_message){p->message, (uint32_t)(8 + HASH_BYTES + salt_len), p->digest};
+        s->messages[count++] =
+            (struct qm_message){p->message, (uint32_t)(8 + HASH_BYTES + salt_len), p->digest};
     }
     if (count != 0)
         s->hash->digest(s->messages, count);
@@ -790,7 +854,9 @@ static void pss_flush(struct scratch *s, size_t em_len)
     s->queued = 0;
 }
 
-/* ---- the kernel ----------------------------------------------------------------------------------------------------- */
+/* ---- the kernel
+ * -----------------------------------------------------------------------------------------------------
+ */
 
 static size_t scratch_size(void)
 {
@@ -812,7 +878,8 @@ static void close_scratch(void *memory)
 }
 
 /* Sets valid of the first count (1 to LANES) of eight jobs; the others are repetitions. */
-static void verify_batch(struct scratch *s, const struct size *z, struct qm_sig_job *const jobs[LANES], size_t count)
+static void verify_batch(struct scratch *s, const struct size *z,
+                         struct qm_sig_job *const jobs[LANES], size_t count)
 {
     const unsigned limbs = z->bits / 64;
     const __mmask8 in_range = recover(&s->batch, z, jobs, s->limbs);
