@@ -1,7 +1,7 @@
 /* The baseline table: everything that judging a record needs, compiled from the store into one immutable file, mapped
  * read-only and looked up by instance id.
  *
- *   header | heap: ids, keys, profiles, accepted sets, nonces | instances | slots | checksum of each block
+ *   header | heap: keys, profiles, accepted sets, nonces | ids | instances | slots | checksum of each block
  *
  * Slots are an open-addressing hash table over seeded XXH3 of the id; the seed is drawn anew for every build, so nobody can
  * aim collisions, and the builder checks how far a probe can go. Keys, profiles and sets are stored once by content.
@@ -40,7 +40,7 @@ _Static_assert(sizeof(struct qm_profile) == 40, "on disk");
 
 /* One accepted set, as it applies to a profile. On disk: followed by popcount(mask) values of 32 bytes, PCRs ascending. */
 struct qm_set {
-    uint64_t set_no;        /* the store's number of the set */
+    uint64_t set_no;        /* the store's number of these values, the same for all that share them */
     uint32_t mask;          /* PCRs that it has a value for */
     uint8_t composite_size; /* 0: the set does not have every selected PCR, so it proves nothing by itself */
     uint8_t reserved[3];

@@ -1,5 +1,5 @@
 /* Building: heap items go straight to the new file through one buffer, deduplicated by content; the entries stay in memory
- * (64 bytes an instance) until they are written behind the heap. */
+ * (64 bytes an instance, and the id) until they are written behind the heap. */
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -27,8 +27,10 @@ struct qm_table_builder {
     uint64_t off; /* end of the heap */
     uint8_t *buffer;
     size_t buffered;
-    struct table_instance *instance;
+    struct table_instance *instance; /* id_off counts from the start of ids until the ids are written */
     uint64_t instance_count, instance_room;
+    uint8_t *ids; /* one after another; behind the heap they need no padding */
+    uint64_t id_bytes, id_room;
     struct known *known;
     uint64_t known_count, known_room; /* room is a power of two */
 };
@@ -132,6 +134,7 @@ void qm_table_builder_close(struct qm_table_builder *b)
         unlink(b->tmp);
     free(b->buffer);
     free(b->instance);
+    free(b->ids);
     free(b->known);
     free(b);
 }
@@ -216,6 +219,14 @@ qm_err qm_table_builder_add(struct qm_table_builder *b, const struct qm_table_ro
         b->instance = bigger;
         b->instance_room = room;
     }
+    if (b->id_room - b->id_bytes < QM_ID_MAX) {
+        uint64_t room = b->id_room != 0 ? b->id_room * 2 : 64 * 1024;
+        uint8_t *bigger = realloc(b->ids, room);
+        if (bigger == NULL)
+            return no_memory(fault);
+        b->ids = bigger;
+        b->id_room = room;
+    }
     if (row->slot > UINT32_MAX || b->instance_count >= UINT32_MAX - 2)
         return qm_fail(fault, QM_E_LIMIT, 0, "more instances than a table holds");
     struct table_instance e = {
@@ -238,24 +249,22 @@ qm_err qm_table_builder_add(struct qm_table_builder *b, const struct qm_table_ro
         memcpy(nonce, row->nonce.p, row->nonce.len);
         err = intern(b, 5, nonce, row->nonce.len + 1, 1, &e.nonce_off, fault);
     }
-    if (err == QM_OK) {
-        e.id_off = b->off;
-        err = append(b, row->id.p, row->id.len, fault);
-    }
     if (err != QM_OK)
         return err;
+    e.id_off = b->id_bytes;
+    memcpy(b->ids + b->id_bytes, row->id.p, row->id.len);
+    b->id_bytes += row->id.len;
     b->instance[b->instance_count++] = e;
     return QM_OK;
 }
 
 /* Fills the slots for a seed. False: a probe would be too long. */
-static bool slots_fill(const struct qm_table_builder *b, const uint8_t *ids, uint64_t seed, struct table_slot *slots,
-                       uint64_t slot_count)
+static bool slots_fill(const struct qm_table_builder *b, uint64_t seed, struct table_slot *slots, uint64_t slot_count)
 {
     memset(slots, 0, slot_count * sizeof *slots);
     for (uint64_t i = 0; i < b->instance_count; i++) {
         struct table_instance *e = &b->instance[i];
-        e->hash = table_hash((struct qm_span){ids + e->id_off, e->id_len}, seed);
+        e->hash = table_hash((struct qm_span){b->ids + e->id_off, e->id_len}, seed);
         uint64_t probe = 0, s;
         for (; slots[s = (e->hash + probe) & (slot_count - 1)].index != 0; probe++)
             if (probe + 2 >= QM_TABLE_PROBE_MAX) /* one more stays for the empty slot that ends a search in vain */
@@ -287,29 +296,25 @@ static qm_err checks_write(struct qm_table_builder *b, struct table_header *h, s
     return err;
 }
 
-/* Instances and slots behind the heap. */
+/* Ids, instances and slots behind the heap. */
 static qm_err index_write(struct qm_table_builder *b, struct table_header *h, struct qm_fault *fault)
 {
-    qm_err err = flush(b, fault);
-    if (err != QM_OK)
-        return err;
     h->slot_count = 16;
     while (h->slot_count < 2 * b->instance_count)
         h->slot_count *= 2;
     struct table_slot *slots = malloc(h->slot_count * sizeof *slots);
     if (slots == NULL)
         return no_memory(fault);
-    const uint8_t *heap = mmap(NULL, b->off, PROT_READ, MAP_SHARED, b->fd, 0);
-    if (heap == MAP_FAILED) {
-        free(slots);
-        return no_memory(fault);
-    }
     bool filled = false;
     for (unsigned i = 0; i < SEEDS_TRIED && !filled; i++)
-        filled = getrandom(&h->seed, sizeof h->seed, 0) == (ssize_t)sizeof h->seed &&
-                 slots_fill(b, heap, h->seed, slots, h->slot_count);
-    munmap((void *)(uintptr_t)heap, b->off);
-    err = filled ? pad(b, QM_CACHE_LINE, fault) : qm_fail(fault, QM_E_LIMIT, 0, "no seed spreads the ids of the table");
+        filled = getrandom(&h->seed, sizeof h->seed, 0) == (ssize_t)sizeof h->seed && slots_fill(b, h->seed, slots, h->slot_count);
+    qm_err err = filled ? QM_OK : qm_fail(fault, QM_E_LIMIT, 0, "no seed spreads the ids of the table");
+    for (uint64_t i = 0; i < b->instance_count; i++)
+        b->instance[i].id_off += b->off;
+    if (err == QM_OK && b->id_bytes != 0)
+        err = append(b, b->ids, b->id_bytes, fault);
+    if (err == QM_OK)
+        err = pad(b, QM_CACHE_LINE, fault);
     h->instance_count = b->instance_count;
     h->instance_off = b->off;
     if (err == QM_OK && b->instance_count != 0)

@@ -111,7 +111,21 @@ static EC_POINT *multiple(struct world *w, const BIGNUM *k)
     return p;
 }
 
-/* A key d G and multipliers u1, u2: the signature that leads there. */
+/* The same u1 and u2, hence the same additions, with an r that the sum does not have: s = r / u2, e = u1 s. */
+static void push_wrong(struct world *w, const char *what, const struct qm_key *key, const BIGNUM *u1, const BIGNUM *u2)
+{
+    uint8_t rs[96];
+    BIGNUM *r = scalar(w), *s = num(), *e = num();
+    MUST(BN_mod_inverse(s, u2, w->c->n, w->ctx) && BN_mod_mul(s, s, r, w->c->n, w->ctx));
+    MUST(BN_mod_mul(e, u1, s, w->c->n, w->ctx));
+    MUST(BN_bn2binpad(r, rs, (int)w->c->size) > 0 && BN_bn2binpad(s, rs + w->c->size, (int)w->c->size) > 0);
+    push_e(w, what, key, e, rs);
+    BN_free(e);
+    BN_free(s);
+    BN_free(r);
+}
+
+/* A key d G and multipliers u1, u2: the signature that leads there, and one that does not. */
 static void push_led(struct world *w, const char *what, const BIGNUM *d, const BIGNUM *u1, const BIGNUM *u2)
 {
     BIGNUM *k = num();
@@ -119,6 +133,7 @@ static void push_led(struct world *w, const char *what, const BIGNUM *d, const B
     if (!BN_is_zero(k) && !BN_is_zero(d)) {
         EC_POINT *r = multiple(w, k);
         push_around(w, what, r, u1, u2);
+        push_wrong(w, what, forge_ec_key_of(w->c, d), u1, u2);
         EC_POINT_free(r);
     }
     BN_free(k);

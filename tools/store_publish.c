@@ -7,7 +7,8 @@
 
 #include "tools/store_inside.h"
 
-/* The newest QM_SET_MAX live sets of the slot the cursor stands at; the cursor is ordered by slot, then newest first. */
+/* The newest QM_SET_MAX live sets of the slot the cursor stands at; the cursor is ordered by slot, then newest first. A set is
+ * numbered by its values, which stand once in the store: so it stands once in the table, whoever shares it. */
 struct set_cursor {
     sqlite3_stmt *st;
     bool row;
@@ -106,7 +107,7 @@ static qm_err build(struct qm_store *s, const char *path, struct qm_fault *fault
     static const char instances[] =
         "SELECT i.slot, i.id, i.nonce, i.require_log, i.generation, a.made, p.content FROM instance i"
         " CROSS JOIN ak a ON a.no = i.ak CROSS JOIN profile p ON p.no = i.profile ORDER BY i.slot";
-    static const char live[] = "SELECT b.slot, b.no, v.mask, v.value FROM baseline b CROSS JOIN pcr_values v ON v.no = b.vals"
+    static const char live[] = "SELECT b.slot, b.vals, v.mask, v.value FROM baseline b CROSS JOIN pcr_values v ON v.no = b.vals"
                                " WHERE b.ended_ms IS NULL ORDER BY b.slot, b.no DESC";
     struct set_cursor *sets = calloc(1, sizeof *sets);
     struct qm_key *key = aligned_alloc(QM_CACHE_LINE, QM_KEY_BYTES_MAX);

@@ -10,7 +10,8 @@
 __extension__ typedef unsigned __int128 u128;
 __extension__ typedef __int128 i128;
 
-#define K QM_EC_WORDS_MAX
+#define K      QM_EC_WORDS_MAX
+#define ALWAYS __attribute__((always_inline))
 
 const struct qm_ec_curve qm_ec_p256 = {
     .words = 4,
@@ -41,9 +42,10 @@ const struct qm_ec_comb_shape qm_ec_p384_key = {QM_P384_TEETH, QM_P384_SUBS, QM_
 
 /* ---- limbs --------------------------------------------------------------------------------------------------------- */
 
-static inline uint64_t limbs_add(unsigned k, uint64_t *out, const uint64_t *a, const uint64_t *b)
+static inline ALWAYS uint64_t limbs_add(unsigned k, uint64_t *out, const uint64_t *a, const uint64_t *b)
 {
     u128 c = 0;
+#pragma GCC unroll 6
     for (unsigned i = 0; i < k; i++) {
         c += (u128)a[i] + b[i];
         out[i] = (uint64_t)c;
@@ -52,9 +54,10 @@ static inline uint64_t limbs_add(unsigned k, uint64_t *out, const uint64_t *a, c
     return (uint64_t)c;
 }
 
-static inline uint64_t limbs_sub(unsigned k, uint64_t *out, const uint64_t *a, const uint64_t *b)
+static inline ALWAYS uint64_t limbs_sub(unsigned k, uint64_t *out, const uint64_t *a, const uint64_t *b)
 {
     uint64_t borrow = 0;
+#pragma GCC unroll 6
     for (unsigned i = 0; i < k; i++) {
         u128 t = (u128)a[i] - b[i] - borrow;
         out[i] = (uint64_t)t;
@@ -64,10 +67,11 @@ static inline uint64_t limbs_sub(unsigned k, uint64_t *out, const uint64_t *a, c
 }
 
 /* out = (top:a) - m if that is not negative, else a; for (top:a) below 2m the result is below m. */
-static inline void limbs_reduce(unsigned k, uint64_t *out, uint64_t top, const uint64_t *a, const uint64_t *m)
+static inline ALWAYS void limbs_reduce(unsigned k, uint64_t *out, uint64_t top, const uint64_t *a, const uint64_t *m)
 {
     uint64_t t[K];
     uint64_t keep = 0 - (uint64_t)(limbs_sub(k, t, a, m) > top);
+#pragma GCC unroll 6
     for (unsigned i = 0; i < k; i++)
         out[i] = (a[i] & keep) | (t[i] & ~keep);
 }
@@ -75,7 +79,12 @@ static inline void limbs_reduce(unsigned k, uint64_t *out, uint64_t top, const u
 void qm_ec_pow2(unsigned words, uint64_t *out, unsigned k, const uint64_t *m)
 {
     memset(out, 0, words * sizeof *out);
-    out[0] = 1;
+    if (k >= 64 * words) { /* 2^(64 words) - m is below m */
+        limbs_sub(words, out, out, m);
+        k -= 64 * words;
+    } else {
+        out[0] = 1;
+    }
     for (; k > 0; k--) {
         uint64_t t[K];
         uint64_t top = limbs_add(words, t, out, out);
@@ -269,7 +278,7 @@ typedef struct {
 } num;
 
 /* a b / 2^(64 k) mod p, by rows of b; a, b and the result below p. */
-static inline __attribute__((always_inline)) void mul_k(unsigned k, num *out, const num *a, const num *b,
+static inline ALWAYS void mul_k(unsigned k, num *out, const num *a, const num *b,
                                                         const uint64_t *p, uint64_t n0)
 {
     uint64_t t[K + 1] = {0};
@@ -291,10 +300,37 @@ static inline __attribute__((always_inline)) void mul_k(unsigned k, num *out, co
     limbs_reduce(k, out->v, t[k], t, p);
 }
 
+/* The same for P-256: -1 / p mod 2^64 is 1, and m p + (limb 0 = m) is m 2^96 + m (2^256 - 2^224 + 2^192). Fleets are
+ * enrolled with this, and it takes half the time. */
+static void mul_p256(const uint64_t *p, num *out, const num *a, const num *b)
+{
+    uint64_t t0 = 0, t1 = 0, t2 = 0, t3 = 0, t4 = 0;
+#pragma GCC unroll 4
+    for (unsigned i = 0; i < 4; i++) {
+        uint64_t bi = b->v[i];
+        u128 c = (u128)a->v[0] * bi + t0;
+        uint64_t m = (uint64_t)c;
+        c = (u128)a->v[1] * bi + t1 + (uint64_t)(c >> 64);
+        u128 d = (u128)(uint64_t)c + (m << 32);
+        t0 = (uint64_t)d;
+        c = (u128)a->v[2] * bi + t2 + (uint64_t)(c >> 64);
+        d = (u128)(uint64_t)c + (m >> 32) + (uint64_t)(d >> 64);
+        t1 = (uint64_t)d;
+        c = (u128)a->v[3] * bi + t3 + (uint64_t)(c >> 64);
+        d = (u128)m * 0xffffffff00000001 + (uint64_t)c + (uint64_t)(d >> 64);
+        t2 = (uint64_t)d;
+        u128 s = (u128)t4 + (uint64_t)(c >> 64) + (uint64_t)(d >> 64);
+        t3 = (uint64_t)s;
+        t4 = (uint64_t)(s >> 64);
+    }
+    uint64_t t[4] = {t0, t1, t2, t3};
+    limbs_reduce(4, out->v, t4, t, p);
+}
+
 static void mul(const struct field *f, num *out, const num *a, const num *b)
 {
     if (f->k == 4)
-        mul_k(4, out, a, b, f->p, f->n0);
+        mul_p256(f->p, out, a, b);
     else
         mul_k(6, out, a, b, f->p, f->n0);
 }
@@ -304,21 +340,39 @@ static void sqr(const struct field *f, num *out, const num *a)
     mul(f, out, a, a);
 }
 
-static void add(const struct field *f, num *out, const num *a, const num *b)
+static inline ALWAYS void add_k(unsigned k, num *out, const num *a, const num *b, const uint64_t *p)
 {
     num t;
-    uint64_t top = limbs_add(f->k, t.v, a->v, b->v);
-    limbs_reduce(f->k, out->v, top, t.v, f->p);
+    uint64_t top = limbs_add(k, t.v, a->v, b->v);
+    limbs_reduce(k, out->v, top, t.v, p);
+}
+
+static inline ALWAYS void sub_k(unsigned k, num *out, const num *a, const num *b, const uint64_t *p)
+{
+    num t;
+    uint64_t mask = 0 - limbs_sub(k, t.v, a->v, b->v);
+    num m;
+#pragma GCC unroll 6
+    for (unsigned i = 0; i < k; i++)
+        m.v[i] = p[i] & mask;
+    limbs_add(k, out->v, t.v, m.v);
+}
+
+/* Each width is compiled with its loops unrolled. */
+static void add(const struct field *f, num *out, const num *a, const num *b)
+{
+    if (f->k == 4)
+        add_k(4, out, a, b, f->p);
+    else
+        add_k(6, out, a, b, f->p);
 }
 
 static void sub(const struct field *f, num *out, const num *a, const num *b)
 {
-    num t;
-    uint64_t mask = 0 - limbs_sub(f->k, t.v, a->v, b->v);
-    num m;
-    for (unsigned i = 0; i < f->k; i++)
-        m.v[i] = f->p[i] & mask;
-    limbs_add(f->k, out->v, t.v, m.v);
+    if (f->k == 4)
+        sub_k(4, out, a, b, f->p);
+    else
+        sub_k(6, out, a, b, f->p);
 }
 
 static void field_init(struct field *f, const struct qm_ec_curve *c)
@@ -328,8 +382,11 @@ static void field_init(struct field *f, const struct qm_ec_curve *c)
     memcpy(f->p, c->p, sizeof f->p);
     qm_ec_pow2(f->k, f->one, 64 * f->k, c->p);
     qm_ec_pow2(f->k, f->r2, 2 * 64 * f->k, c->p);
-    qm_ec_pow2(f->k, f->r3, 3 * 64 * f->k, c->p);
     qm_ec_pow2(f->k, f->form, 52 * c->digits, c->p);
+    num r2, r3;
+    memcpy(r2.v, f->r2, sizeof r2.v);
+    mul(f, &r3, &r2, &r2);
+    memcpy(f->r3, r3.v, sizeof f->r3);
 }
 
 /* ---- points -------------------------------------------------------------------------------------------------------- */
