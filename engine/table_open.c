@@ -42,6 +42,15 @@ static const void *at(const struct qm_table *t, uint64_t off, uint64_t len)
     return t->base + off;
 }
 
+/* The room behind the header is no block's: no checksum covers it, so it must hold nothing. */
+static bool header_room_empty(const uint8_t *base)
+{
+    uint8_t any = 0;
+    for (size_t i = sizeof(struct table_header); i < TABLE_HEADER_ROOM; i++)
+        any |= base[i];
+    return any == 0;
+}
+
 static const char *header_fault(const struct table_header *h, size_t size, const uint8_t *base)
 {
     if (size < sizeof *h || memcmp(h->magic, QM_TABLE_MAGIC, sizeof h->magic) != 0)
@@ -53,15 +62,15 @@ static const char *header_fault(const struct table_header *h, size_t size, const
     if (h->file_size != size || h->header_size != sizeof *h)
         return "is damaged (size)";
     uint64_t list = h->block_count * sizeof(uint64_t);
-    if (h->block_count == 0 || h->block_count > size / sizeof(uint64_t) || h->block_off > size || list != size - h->block_off ||
+    if (h->block_count == 0 || h->block_count > size / sizeof(uint64_t) || h->block_off < TABLE_HEADER_ROOM || h->block_off > size || list != size - h->block_off ||
         h->block_count != (h->block_off + QM_TABLE_BLOCK - 1) / QM_TABLE_BLOCK)
         return "is damaged (block list)";
-    if (table_header_check(h, base + h->block_off) != h->check)
+    if (table_header_check(h, base + h->block_off) != h->check || !header_room_empty(base))
         return "is damaged (header checksum)";
     if (h->slot_count == 0 || (h->slot_count & (h->slot_count - 1)) != 0 || h->instance_count >= h->slot_count ||
         h->slot_count > size / sizeof(struct table_slot) || h->instance_count > UINT32_MAX - 1 ||
         h->slot_off > h->block_off || h->slot_count * sizeof(struct table_slot) > h->block_off - h->slot_off ||
-        h->instance_off > h->slot_off || h->instance_count * sizeof(struct table_instance) > h->slot_off - h->instance_off ||
+        h->instance_off < TABLE_HEADER_ROOM || h->instance_off > h->slot_off || h->instance_count * sizeof(struct table_instance) > h->slot_off - h->instance_off ||
         h->slot_off % sizeof(struct table_slot) != 0 || h->instance_off % sizeof(struct table_instance) != 0)
         return "is damaged (sections)";
     return NULL;
@@ -137,6 +146,19 @@ void qm_table_close(struct qm_table *t)
     free(t);
 }
 
+/* Does a stored profile keep what the appraisal relies on? */
+static bool profile_sound(const struct qm_profile *p, const struct qm_key *key)
+{
+    const bool ec = key->sig_class == QM_SIG_P256 || key->sig_class == QM_SIG_P384;
+    if (p->select_count > QM_BANK_MAX || p->first256 >= p->select_count || p->hash <= QM_HASH_SHA1 || p->hash >= QM_HASH_COUNT ||
+        p->scheme < QM_SCHEME_RSASSA || p->scheme > QM_SCHEME_ECDSA || (p->scheme == QM_SCHEME_ECDSA) != ec)
+        return false;
+    for (unsigned i = 0; i < p->select_count; i++)
+        if (p->select[i].hash <= QM_HASH_NONE || p->select[i].hash >= QM_HASH_COUNT || p->select[i].mask >> QM_PCR_COUNT != 0)
+            return false;
+    return p->select[p->first256].hash == QM_HASH_SHA256 && p->baselined != 0 && (p->baselined & ~p->select[p->first256].mask) == 0;
+}
+
 /* Reads what an instance's entry points at. False: damaged. */
 static bool instance_read(const struct qm_table *t, const struct table_instance *e, struct qm_instance *out)
 {
@@ -145,8 +167,7 @@ static bool instance_read(const struct qm_table *t, const struct table_instance 
         !qm_key_sound(key, key->bytes))
         return false;
     out->profile = at(t, e->profile_off, sizeof *out->profile);
-    if (out->profile == NULL || e->profile_off % 8 != 0 || out->profile->select_count > QM_BANK_MAX ||
-        out->profile->first256 >= out->profile->select_count || out->profile->hash >= QM_HASH_COUNT)
+    if (out->profile == NULL || e->profile_off % 8 != 0 || !profile_sound(out->profile, key))
         return false;
     out->nonce = (struct qm_span){NULL, 0};
     if (e->nonce_off != 0) {

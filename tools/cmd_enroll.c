@@ -96,8 +96,10 @@ static qm_err parse_all(struct job *j, bool whole, struct qm_fault *fault)
 static qm_err apply(struct job *j, struct line *l)
 {
     enum qm_enrolled what;
-    /* known again: the line before may have been the same */
-    qm_err err = l->err == QM_OK && !l->known ? qm_store_line_known(j->store, l->enrolment, l->digest, &l->known, &l->fault) : l->err;
+    const bool parsed = !l->known; /* it was looked up before the lines above it were taken: one of them may have had its id */
+    qm_err err = l->err == QM_OK ? qm_store_line_known(j->store, l->enrolment, l->digest, &l->known, &l->fault) : l->err;
+    if (err == QM_OK && !l->known && !parsed)
+        err = qm_enrolment_read(j->worker[0].json, l->text, l->len, l->enrolment, &l->fault);
     if (err != QM_OK)
         return err;
     if (l->known) {
