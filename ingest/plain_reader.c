@@ -31,8 +31,8 @@ int qm_open_beneath(int dir_fd, const char *path, int flags)
     return open_how(dir_fd, path, &how);
 }
 
-void qm_entry_how(const struct qm_worklist *w, const struct qm_entry *e, int *dir_fd, const char **path,
-                  struct open_how *how)
+void qm_entry_how(const struct qm_worklist *w, const struct qm_entry *e, int *dir_fd,
+                  const char **path, struct open_how *how)
 {
     /* O_NONBLOCK: what turned into a FIFO since it was listed must not hold a worker up. */
     *how = (struct open_how){.flags = O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC};
@@ -49,8 +49,8 @@ void qm_entry_how(const struct qm_worklist *w, const struct qm_entry *e, int *di
 
 bool qm_entry_may_read(struct qm_worklist *w, const struct qm_entry *e)
 {
-    /* Before the open, because opening a device can already do something. A directory operand's files were looked at
-     * when they were found. */
+    /* Before the open, because opening a device can already do something. A directory operand's
+     * files were looked at when they were found. */
     if (e->kind != QM_ENTRY_LISTED)
         return true;
     struct stat st;
@@ -80,7 +80,8 @@ enum qm_fetch qm_fetch_open_failed(struct qm_worklist *w, const struct qm_entry 
     }
 }
 
-enum qm_fetch qm_fetch_small(struct qm_worklist *w, struct qm_entry *e, bool cached_only, uint8_t *slot, size_t *len)
+enum qm_fetch qm_fetch_small(struct qm_worklist *w, struct qm_entry *e, bool cached_only,
+                             uint8_t *slot, size_t *len)
 {
     struct open_how how;
     int dir_fd;
@@ -98,7 +99,8 @@ enum qm_fetch qm_fetch_small(struct qm_worklist *w, struct qm_entry *e, bool cac
     uint8_t beyond;
     enum qm_fetch got = QM_FETCH_QUEUE;
     for (;;) {
-        struct iovec to = {n < QM_SLOT_BYTES ? slot + n : &beyond, n < QM_SLOT_BYTES ? QM_SLOT_BYTES - n : 1};
+        struct iovec to = {n < QM_SLOT_BYTES ? slot + n : &beyond,
+                           n < QM_SLOT_BYTES ? QM_SLOT_BYTES - n : 1};
         ssize_t more = preadv2(fd, &to, 1, (off_t)n, flags);
         if (more < 0 && errno == EINTR)
             continue;
@@ -137,7 +139,8 @@ int qm_entry_open(struct qm_worklist *w, const struct qm_entry *e, struct stat *
         qm_worklist_fail(w, e->source.name, errno, "cannot look at it");
     } else if (e->kind == QM_ENTRY_FIFO ? !S_ISFIFO(st->st_mode) : !S_ISREG(st->st_mode)) {
         qm_worklist_fail(w, e->source.name, 0,
-                         e->kind == QM_ENTRY_FIFO ? "is no FIFO any more; not read" : "is no regular file; not read");
+                         e->kind == QM_ENTRY_FIFO ? "is no FIFO any more; not read"
+                                                  : "is no regular file; not read");
     } else {
         return fd;
     }

@@ -19,7 +19,8 @@ static void *map_buffer(size_t len)
     return p == MAP_FAILED ? NULL : p;
 }
 
-qm_err qm_reader_open(struct qm_reader **out, struct qm_worklist *w, enum qm_io io, struct qm_fault *fault)
+qm_err qm_reader_open(struct qm_reader **out, struct qm_worklist *w, enum qm_io io,
+                      struct qm_fault *fault)
 {
     struct qm_reader *r = calloc(1, sizeof *r);
     if (r == NULL)
@@ -82,7 +83,14 @@ void qm_reader_close(struct qm_reader *r)
 
 /* ---- small files ---- */
 
-/* Takes a range of the list for a free flight and reads it, or puts it into the air. */
+/* Takes a range of the list for a free flight and reads it, or puts it into the air.
+ *
+ * A ring gains nothing on a hot cache and a lot on a cold one, so a file is first tried with system
+ * calls that do not wait for a disk, until a few of a flight had to wait; then everything goes
+ * through the ring until a flight has landed as soon as it took off. 30,000 files of 4 to 40 KiB,
+ * bench_read, best of 5: hot, one worker 118 k files/s with the ring and 117 k without, one thread
+ * that opens, reads and closes 149 k; cold 34 k with the ring, 9.4 k without, that thread 9.5 k;
+ * cold with two workers 36 k and 15 k. */
 static qm_err flight_load(struct qm_reader *r, unsigned which, struct qm_fault *fault)
 {
     struct qm_flight *f = &r->flight[which];
@@ -143,7 +151,8 @@ static size_t flight_deliver(struct qm_reader *r, struct qm_flight *f)
 }
 
 /* True when a flight was delivered, even if nothing in it was a piece. */
-static qm_err next_flight(struct qm_reader *r, struct qm_batch *out, bool *any, struct qm_fault *fault)
+static qm_err next_flight(struct qm_reader *r, struct qm_batch *out, bool *any,
+                          struct qm_fault *fault)
 {
     struct qm_flight *f = &r->flight[r->turn];
     qm_err err = QM_OK;
@@ -153,7 +162,8 @@ static qm_err next_flight(struct qm_reader *r, struct qm_batch *out, bool *any, 
     if (err != QM_OK || f->count == 0)
         return err;
     if (r->ring != NULL) {
-        /* Cold: the next flight takes off before this one is waited for, and is in the air while the caller works. */
+        /* Cold: the next flight takes off before this one is waited for, and is in the air while
+         * the caller works. */
         if (r->cold && qm_ring_useful(r->ring))
             err = flight_load(r, !r->turn, fault);
         if (err == QM_OK)
@@ -171,14 +181,16 @@ static qm_err next_flight(struct qm_reader *r, struct qm_batch *out, bool *any, 
 
 enum turn { TURN_NOTHING, TURN_AGAIN, TURN_WHOLE, TURN_STREAM };
 
-/* One file of the queue into the window, behind *used bytes. False: it is a stream after all (fd stays open). */
-static bool read_whole(struct qm_reader *r, struct qm_entry *e, int fd, const struct stat *st, size_t *used,
-                       struct qm_piece *piece)
+/* One file of the queue into the window, behind *used bytes. False: it is a stream after all (fd
+ * stays open). */
+static bool read_whole(struct qm_reader *r, struct qm_entry *e, int fd, const struct stat *st,
+                       size_t *used, struct qm_piece *piece)
 {
     uint64_t size = (uint64_t)st->st_size;
     bool end = false;
     int sys = 0;
-    *piece = (struct qm_piece){.source = &e->source, .bytes = r->window + *used, .last = true, .file_bytes = size};
+    *piece = (struct qm_piece){
+        .source = &e->source, .bytes = r->window + *used, .last = true, .file_bytes = size};
     if (size > QM_FILE_MAX) {
         piece->too_big = true;
         return true;
@@ -190,7 +202,8 @@ static bool read_whole(struct qm_reader *r, struct qm_entry *e, int fd, const st
         return false; /* it has grown */
     piece->broken = sys != 0 || piece->len < size;
     if (piece->broken)
-        qm_worklist_fail(r->w, e->source.name, sys, sys != 0 ? "cannot read on" : "shrank while it was read");
+        qm_worklist_fail(r->w, e->source.name, sys,
+                         sys != 0 ? "cannot read on" : "shrank while it was read");
     *used += qm_align_up(piece->len, QM_CACHE_LINE);
     return true;
 }
@@ -215,8 +228,8 @@ static void put_back(struct qm_worklist *w, struct qm_entry *e)
     pthread_mutex_unlock(&w->lock);
 }
 
-/* Opens e as a stream, held by us. There is always a free one: each of the other readers holds at most one, and there
- * are as many as readers. */
+/* Opens e as a stream, held by us. There is always a free one: each of the other readers holds at
+ * most one, and there are as many as readers. */
 static void begin_stream(struct qm_worklist *w, struct qm_entry *e, int fd, const struct stat *st,
                          struct qm_stream **held)
 {
@@ -323,7 +336,8 @@ static void let_go(struct qm_worklist *w, struct qm_stream *s)
     pthread_mutex_unlock(&w->lock);
 }
 
-qm_err qm_reader_next(struct qm_reader *r, struct qm_batch *out, const _Atomic bool *stop, struct qm_fault *fault)
+qm_err qm_reader_next(struct qm_reader *r, struct qm_batch *out, const _Atomic bool *stop,
+                      struct qm_fault *fault)
 {
     struct qm_worklist *w = r->w;
     assert(r->held == NULL);

@@ -1,9 +1,9 @@
 /* The inside of a reader.
  *
- *   small files    flight[2]: up to QM_BATCH_FILES slots each. One flight is with the caller while the other is in
- *                  the air (ring, cold cache); with a hot cache, or without a ring, the same one is used again and again,
- *                  so that it stays in the core's cache.
- *   the rest       window: several whole files of the queue packed one behind the other, or one window of a stream. */
+ *   small files    flight[2]: up to QM_BATCH_FILES slots each. One flight is with the caller while
+ * the other is in the air (ring, cold cache); with a hot cache, or without a ring, the same one is
+ * used again and again, so that it stays in the core's cache. the rest       window: several whole
+ * files of the queue packed one behind the other, or one window of a stream. */
 #ifndef QM_READER_H
 #define QM_READER_H
 
@@ -19,7 +19,7 @@ struct qm_slot {
 
 struct qm_flight {
     struct qm_slot slot[QM_BATCH_FILES];
-    size_t count;     /* slots in use; 0: the flight is free */
+    size_t count; /* slots in use; 0: the flight is free */
     struct qm_piece piece[QM_BATCH_FILES];
 };
 
@@ -34,9 +34,10 @@ struct qm_reader {
     struct qm_flight flight[2];
     unsigned turn; /* the flight that is delivered next */
     uint8_t *slots;
-    uint8_t *window; /* QM_WINDOW_CAP + QM_WINDOW_SPARE, to see the end of a file that just fills it */
+    uint8_t
+        *window; /* QM_WINDOW_CAP + QM_WINDOW_SPARE, to see the end of a file that just fills it */
     struct qm_piece piece[QM_BATCH_FILES]; /* of the window */
-    struct qm_stream *held; /* the stream whose window is with the caller */
+    struct qm_stream *held;                /* the stream whose window is with the caller */
     size_t held_len;
     bool held_last;
     _Atomic uint64_t read_bytes;
@@ -46,13 +47,13 @@ struct qm_reader {
 /* QM_E_UNFIT: this kernel, or what we are allowed here, has no ring for us. */
 qm_err qm_ring_open(struct qm_ring **out, struct qm_fault *fault) QM_MUST_USE;
 /* Puts slots of the flight (0 or 1) into the air: those with got == QM_FETCH_COLD. */
-qm_err qm_ring_start(struct qm_ring *ring, struct qm_worklist *w, struct qm_flight *flight, unsigned which,
-                     struct qm_fault *fault) QM_MUST_USE;
+qm_err qm_ring_start(struct qm_ring *ring, struct qm_worklist *w, struct qm_flight *flight,
+                     unsigned which, struct qm_fault *fault) QM_MUST_USE;
 /* True: nothing of the flight is in the air. */
 bool qm_ring_landed(struct qm_ring *ring, unsigned which);
 /* Waits until the flight has landed and judges what it brought. */
-qm_err qm_ring_finish(struct qm_ring *ring, struct qm_worklist *w, struct qm_flight *flight, unsigned which,
-                      struct qm_fault *fault) QM_MUST_USE;
+qm_err qm_ring_finish(struct qm_ring *ring, struct qm_worklist *w, struct qm_flight *flight,
+                      unsigned which, struct qm_fault *fault) QM_MUST_USE;
 /* False: reading through the ring does not work on this file system. */
 bool qm_ring_useful(const struct qm_ring *ring);
 size_t qm_ring_bytes(const struct qm_ring *ring);

@@ -1,10 +1,12 @@
-/* Small files through io_uring. Each file is a chain of four hard-linked entries on a direct descriptor:
+/* Small files through io_uring. Each file is a chain of four hard-linked entries on a direct
+ * descriptor:
  *
  *   openat2 -> read (the whole slot) -> read (one byte more) -> close
  *
- * A hard link goes on whatever became of the entry before, so the descriptor is always closed; a soft link would break at
- * the short read that every small file is. The second read tells the end of the file (0) from a failure in its middle
- * and from a file that goes on: the first one is short in all three cases.
+ * A hard link goes on whatever became of the entry before, so the descriptor is always closed; a
+ * soft link would break at the short read that every small file is. The second read tells the end
+ * of the file (0) from a failure in its middle and from a file that goes on: the first one is short
+ * in all three cases.
  *
  * The only file of the house that knows liburing. */
 #include <assert.h>
@@ -31,7 +33,8 @@ enum {
     PATIENCE_MS = 250,
 };
 #define CANCEL_DATA UINT64_MAX
-static_assert((OP_BEYOND - OP_READ + 1) * SLOTS <= SQ_ENTRIES, "all reads can be cancelled in one go");
+static_assert((OP_BEYOND - OP_READ + 1) * SLOTS <= SQ_ENTRIES,
+              "all reads can be cancelled in one go");
 
 struct qm_ring {
     struct io_uring ring;
@@ -48,11 +51,12 @@ static bool refuse(char *reason, size_t cap, const char *what, int sys)
 {
     if (reason == NULL || cap == 0)
         return false;
-    const char *hint = sys == ENOSYS  ? " (this kernel has no io_uring)"
-                       : sys == EPERM ? " (forbidden here: seccomp or kernel.io_uring_disabled)"
+    const char *hint = sys == ENOSYS   ? " (this kernel has no io_uring)"
+                       : sys == EPERM  ? " (forbidden here: seccomp or kernel.io_uring_disabled)"
                        : sys == ENOMEM ? " (RLIMIT_MEMLOCK or memory is too small)"
                                        : "";
-    snprintf(reason, cap, "%s%s%s%s", what, sys != 0 ? ": " : "", sys != 0 ? strerrordesc_np(sys) : "", hint);
+    snprintf(reason, cap, "%s%s%s%s", what, sys != 0 ? ": " : "",
+             sys != 0 ? strerrordesc_np(sys) : "", hint);
     return false;
 }
 
@@ -70,14 +74,19 @@ static bool set_up(struct io_uring *ring, char *reason, size_t cap)
     }
     if (rc != 0)
         return refuse(reason, cap, "io_uring cannot be set up", -rc);
-    unsigned needed = IORING_FEAT_RW_CUR_POS | IORING_FEAT_LINKED_FILE | IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE;
+    unsigned needed = IORING_FEAT_RW_CUR_POS | IORING_FEAT_LINKED_FILE | IORING_FEAT_NODROP |
+                      IORING_FEAT_SUBMIT_STABLE;
     struct io_uring_probe *probe = io_uring_get_probe_ring(ring);
     bool ops = probe != NULL && io_uring_opcode_supported(probe, IORING_OP_OPENAT2) &&
-               io_uring_opcode_supported(probe, IORING_OP_READ) && io_uring_opcode_supported(probe, IORING_OP_CLOSE);
+               io_uring_opcode_supported(probe, IORING_OP_READ) &&
+               io_uring_opcode_supported(probe, IORING_OP_CLOSE);
     io_uring_free_probe(probe);
     rc = 0;
     if (!ops || (params.features & needed) != needed)
-        refuse(reason, cap, "this kernel's io_uring lacks linked opens on direct descriptors (Linux 5.19 has them)", 0);
+        refuse(
+            reason, cap,
+            "this kernel's io_uring lacks linked opens on direct descriptors (Linux 5.19 has them)",
+            0);
     else if ((rc = io_uring_register_files_sparse(ring, SLOTS)) != 0)
         refuse(reason, cap, "no table of direct descriptors", -rc);
     else
@@ -86,8 +95,8 @@ static bool set_up(struct io_uring *ring, char *reason, size_t cap)
     return false;
 }
 
-static void put_chain(struct io_uring *ring, unsigned idx, int dir_fd, const char *path, struct open_how *how,
-                      uint8_t *to, unsigned cap, uint8_t *beyond)
+static void put_chain(struct io_uring *ring, unsigned idx, int dir_fd, const char *path,
+                      struct open_how *how, uint8_t *to, unsigned cap, uint8_t *beyond)
 {
     struct io_uring_sqe *sqe[OPS];
     for (unsigned op = 0; op < OPS; op++)
@@ -170,15 +179,15 @@ bool qm_ring_useful(const struct qm_ring *ring)
 
 size_t qm_ring_bytes(const struct qm_ring *ring)
 {
-    return sizeof *ring + ring->ring.sq.ring_sz + ring->ring.cq.ring_sz + SQ_ENTRIES * sizeof(struct io_uring_sqe);
+    return sizeof *ring + ring->ring.sq.ring_sz + ring->ring.cq.ring_sz +
+           SQ_ENTRIES * sizeof(struct io_uring_sqe);
 }
 
 static void take_completions(struct qm_ring *ring)
 {
     struct io_uring_cqe *cqe;
     unsigned head, n = 0;
-    io_uring_for_each_cqe(&ring->ring, head, cqe)
-    {
+    io_uring_for_each_cqe (&ring->ring, head, cqe) {
         uint64_t data = io_uring_cqe_get_data64(cqe);
         size_t idx = data / OPS;
         n++;
@@ -212,8 +221,8 @@ static qm_err submit(struct qm_ring *ring, struct qm_fault *fault)
     return QM_OK;
 }
 
-qm_err qm_ring_start(struct qm_ring *ring, struct qm_worklist *w, struct qm_flight *flight, unsigned which,
-                     struct qm_fault *fault)
+qm_err qm_ring_start(struct qm_ring *ring, struct qm_worklist *w, struct qm_flight *flight,
+                     unsigned which, struct qm_fault *fault)
 {
     for (size_t i = 0; i < flight->count; i++) {
         struct qm_slot *slot = &flight->slot[i];
@@ -223,8 +232,10 @@ qm_err qm_ring_start(struct qm_ring *ring, struct qm_worklist *w, struct qm_flig
         int dir_fd;
         const char *path;
         qm_entry_how(w, slot->entry, &dir_fd, &path, &ring->how[idx]);
-        ring->how[idx].flags &= ~(uint64_t)O_CLOEXEC; /* refused for direct descriptors, which no child inherits */
-        put_chain(&ring->ring, idx, dir_fd, path, &ring->how[idx], slot->bytes, QM_SLOT_BYTES, &ring->beyond);
+        ring->how[idx].flags &=
+            ~(uint64_t)O_CLOEXEC; /* refused for direct descriptors, which no child inherits */
+        put_chain(&ring->ring, idx, dir_fd, path, &ring->how[idx], slot->bytes, QM_SLOT_BYTES,
+                  &ring->beyond);
         ring->left[idx] = OPS;
         ring->in_air[which]++;
     }
@@ -232,7 +243,8 @@ qm_err qm_ring_start(struct qm_ring *ring, struct qm_worklist *w, struct qm_flig
 }
 
 /* What a chain brought. */
-static void land(struct qm_ring *ring, struct qm_worklist *w, struct qm_slot *slot, const int result[OPS])
+static void land(struct qm_ring *ring, struct qm_worklist *w, struct qm_slot *slot,
+                 const int result[OPS])
 {
     int n = result[OP_READ];
     if (result[OP_OPEN] < 0) {
@@ -254,9 +266,9 @@ bool qm_ring_landed(struct qm_ring *ring, unsigned which)
     return ring->in_air[which] == 0;
 }
 
-/* A read that takes long may be of a FIFO that took a file's place: the ring waits for its writer in spite of O_NONBLOCK.
- * A cancellation ends that, and does nothing to a read that the disk is busy with. What it ends is looked into by the
- * slow path. */
+/* A read that takes long may be of a FIFO that took a file's place: the ring waits for its writer
+ * in spite of O_NONBLOCK. A cancellation ends that, and does nothing to a read that the disk is
+ * busy with. What it ends is looked into by the slow path. */
 static qm_err cancel_reads(struct qm_ring *ring, struct qm_fault *fault)
 {
     for (size_t idx = 0; idx < SLOTS; idx++)
@@ -282,8 +294,8 @@ static qm_err wait_for_landing(struct qm_ring *ring, struct qm_fault *fault)
     return QM_OK;
 }
 
-qm_err qm_ring_finish(struct qm_ring *ring, struct qm_worklist *w, struct qm_flight *flight, unsigned which,
-                      struct qm_fault *fault)
+qm_err qm_ring_finish(struct qm_ring *ring, struct qm_worklist *w, struct qm_flight *flight,
+                      unsigned which, struct qm_fault *fault)
 {
     while (ring->in_air[which] != 0) {
         qm_err err = wait_for_landing(ring, fault);

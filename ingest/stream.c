@@ -34,10 +34,16 @@ struct ending {
     const char *failure;
 };
 
-static size_t fill_regular(const struct qm_stream *s, uint8_t *to, size_t len, size_t want, struct ending *end)
+/* Plain reads, with a ring too: the kernel's own read-ahead keeps the disk busy while a window is
+ * worked on. Measured on 640 MiB in files of 64 MiB, cold, one worker, best of 7: 0.34 s; with
+ * POSIX_FADV_WILLNEED 4 MiB ahead 0.35 s and twice the CPU time. A ring with fixed buffers had been
+ * measured before: hot it reaches a third of plain reads. */
+static size_t fill_regular(const struct qm_stream *s, uint8_t *to, size_t len, size_t want,
+                           struct ending *end)
 {
     len += qm_read_full(s->fd, to + len, want - len, s->off + len, &end->last, &end->sys);
-    /* At the size that the file had when it was opened the end is likely: looking saves a window of nothing. */
+    /* At the size that the file had when it was opened the end is likely: looking saves a window of
+     * nothing. */
     if (len == want && s->off + len >= s->size && !end->last && end->sys == 0)
         len += qm_read_full(s->fd, to + len, QM_WINDOW_SPARE, s->off + len, &end->last, &end->sys);
     if (end->sys != 0) {
@@ -51,8 +57,8 @@ static size_t fill_regular(const struct qm_stream *s, uint8_t *to, size_t len, s
     return len;
 }
 
-static size_t fill_unbounded(const struct qm_stream *s, uint8_t *to, size_t len, size_t want, const _Atomic bool *stop,
-                             struct ending *end)
+static size_t fill_unbounded(const struct qm_stream *s, uint8_t *to, size_t len, size_t want,
+                             const _Atomic bool *stop, struct ending *end)
 {
     size_t old = len;
     while (len < want) {

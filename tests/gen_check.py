@@ -6,7 +6,7 @@ and keys (Python's standard library; the openssl command for signatures; tpm2_ev
     gen_check.py --fleet DIR ROUND    every record of one round of a fleet that is there
 
 Prints one line a failure and exits 0 only if there is none."""
-import base64, collections, hashlib, json, os, shutil, stat, struct, subprocess, sys, tempfile
+import base64, collections, hashlib, json, os, resource, shutil, stat, struct, subprocess, sys, tempfile, time
 
 failures = 0
 
@@ -464,6 +464,43 @@ def check_refusals(run):
         check(p.returncode == 3 and p.stderr.count('\n') == 1, 'a full disk behind stdout')
 
 
+def check_interrupted(run):
+    """A full disk ends with exit 3; neither it nor a killed gen leaves what looks complete."""
+    def small_files():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000)) # no log fits
+
+    def refuse(name, *args):
+        p = subprocess.run([run.binary, 'gen', '--out', run.path(name), *map(str, args)], capture_output=True, text=True,
+                           preexec_fn=small_files, restore_signals=False)  # SIGXFSZ stays ignored: a write fails
+        check(p.returncode == 3 and p.stderr.count('\n') == 1, 'a full disk: %d %s' % (p.returncode, p.stderr))
+    refuse('full', '--instances', 4, '--keys', 1, '--key', 'p256')
+    check(not os.path.exists(run.path('full/fleet.json')) and not os.path.exists(run.path('full/spool-1')), 'a full disk: no fleet')
+    run.run('full', '--instances', 4, '--keys', 1, '--key', 'p256')
+    refuse('full', '--round', 2)
+    check(not os.path.exists(run.path('full/spool-2')), 'a full disk: no round')
+    run.run('full', '--round', 2)
+    check(not any(n.endswith('.part') for n in os.listdir(run.path('full'))), 'nothing left over')
+
+    for name, args, missing in (('k', ('--instances', 20000, '--keys', 1, '--key', 'p256'), 'fleet.json'),
+                                ('full', ('--round', 3), 'spool-3')):
+        if name == 'full':  # big enough to be killed in its round
+            name = 'k2'
+            run.run(name, '--instances', 20000, '--keys', 1, '--key', 'p256', '--per-file', 5000, '--events', 24, '--log-bytes', 3000)
+        p = subprocess.Popen([run.binary, 'gen', '--out', run.path(name), *map(str, args)], stderr=subprocess.DEVNULL)
+        part = run.path(name + ('/spool-1.part' if name == 'k' else '/spool-3.part'))
+        while p.poll() is None and not os.path.exists(part):
+            time.sleep(0.001)
+        p.kill()
+        if p.wait() != 0:
+            check(not os.path.exists(run.path(name + '/' + missing)), name + ': a killed gen left ' + missing)
+        if name == 'k':
+            run.run(name, '--round', 2, expect=2 if not os.path.exists(run.path('k/fleet.json')) else 0)
+            shutil.rmtree(run.path('k'))
+        elif not os.path.exists(run.path('k2/spool-3')):
+            run.run(name, '--round', 3)
+            check(len(read_round(run.path(name), 3, 5000)) == 20000, 'after a kill')
+
+
 def check_decoder(run):
     """tpm2_eventlog reads the logs of every image without a complaint and replays them to the same values."""
     if shutil.which('tpm2_eventlog') is None:
@@ -502,10 +539,11 @@ def main():
     else:
         with tempfile.TemporaryDirectory(prefix='gen-check-') as root:
             run = Runner(os.path.abspath(sys.argv[1]), root)
-            for part in (check_fleet, check_determinism, check_shapes, check_refusals, check_decoder):
+            for part in (check_fleet, check_determinism, check_shapes, check_refusals, check_interrupted, check_decoder):
                 part(run)
     print('%d failures' % failures)
     sys.exit(failures != 0)
 
 
-main()
+if __name__ == '__main__':
+    main()

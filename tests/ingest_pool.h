@@ -1,5 +1,6 @@
-/* A pool of workers over the ingest room, and a pretend record format, for tests: a record is a length of four bytes
- * (little-endian, itself included), a number of four bytes and a filling that follows from the number. */
+/* A pool of workers over the ingest room, and a pretend record format, for tests: a record is a
+ * length of four bytes (little-endian, itself included), a number of four bytes and a filling that
+ * follows from the number. */
 #ifndef QM_INGEST_POOL_H
 #define QM_INGEST_POOL_H
 
@@ -22,8 +23,8 @@ struct pool {
     struct qm_worklist *w;
     enum qm_io io;
     unsigned workers;
-    bool records;         /* pieces hold pretend records; else bytes of any kind */
-    size_t bite;          /* without records: bytes used of a window, 0 all */
+    bool records;          /* pieces hold pretend records; else bytes of any kind */
+    size_t bite;           /* without records: bytes used of a window, 0 all */
     _Atomic uint8_t *seen; /* by record number; may be NULL */
     size_t seen_count;
     _Atomic bool stop;
@@ -107,7 +108,8 @@ static inline void records_check(struct pool *p, const struct qm_piece *piece, s
     }
 }
 
-static inline void pool_piece(struct pool *p, struct qm_reader *r, const struct qm_piece *piece, bool window)
+static inline void pool_piece(struct pool *p, struct qm_reader *r, const struct qm_piece *piece,
+                              bool window)
 {
     uint64_t *user = piece->source->user;
     size_t used = piece->len, count = 0;
@@ -224,7 +226,8 @@ static inline void file_put(const char *path, const void *bytes, size_t len)
 }
 
 /* count records, numbered from first, of lengths between lo and hi; gives the bytes written. */
-static inline size_t records_put(const char *path, uint32_t first, size_t count, uint32_t lo, uint32_t hi)
+static inline size_t records_put(const char *path, uint32_t first, size_t count, uint32_t lo,
+                                 uint32_t hi)
 {
     FILE *f = fopen(path, "wb");
     uint8_t *one = malloc(hi);

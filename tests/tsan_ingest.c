@@ -1,5 +1,5 @@
-/* The pool of workers over one worklist, for ThreadSanitizer: small files, whole files, shared streams and a stop, in
- * both modes. Exit 0: every record came once. */
+/* The pool of workers over one worklist, for ThreadSanitizer: small files, whole files, shared
+ * streams and a stop, in both modes. Exit 0: every record came once. */
 #include <ftw.h>
 
 #include "tests/ingest_pool.h"
@@ -26,7 +26,8 @@ static uint32_t make_spool(const char *dir)
     return no;
 }
 
-static bool run(const char *dir, uint32_t records, enum qm_io io, unsigned workers, size_t stop_after)
+static bool run(const char *dir, uint32_t records, enum qm_io io, unsigned workers,
+                size_t stop_after)
 {
     static struct pool p;
     struct failures failures = {.lock = PTHREAD_MUTEX_INITIALIZER};
@@ -45,8 +46,9 @@ static bool run(const char *dir, uint32_t records, enum qm_io io, unsigned worke
     for (uint32_t i = 0; i < records; i++)
         wrong += stop_after == 0 ? p.seen[i] != 1 : p.seen[i] > 1;
     bool ok = wrong == 0 && p.failed == 0 && failures.count == 0;
-    printf("%s %u workers%s: %zu records, %zu batches, %zu windows: %s\n", io == QM_IO_URING ? "ring" : "read", workers,
-           stop_after != 0 ? ", stopped" : "", p.record_count, p.batches, p.windows, ok ? "ok" : "WRONG");
+    printf("%s %u workers%s: %zu records, %zu batches, %zu windows: %s\n",
+           io == QM_IO_URING ? "ring" : "read", workers, stop_after != 0 ? ", stopped" : "",
+           p.record_count, p.batches, p.windows, ok ? "ok" : "WRONG");
     qm_worklist_close(p.w);
     free(p.seen);
     return ok;

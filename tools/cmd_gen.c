@@ -1,5 +1,5 @@
-/* quotemill gen: makes a synthetic fleet, and measures it again. This file holds the command line and the life of the
- * directory; gen_round.c does the work. */
+/* quotemill gen: makes a synthetic fleet, and measures it again. This file holds the command line
+ * and the life of the directory; gen_round.c does the work. */
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -81,8 +81,8 @@ static bool there(int dir_fd, const char *name)
 }
 
 /* What round 1 makes in DIR. */
-static const char *const ours[] = {"keys", "enroll.ndjson", "enroll.ndjson.part", "spool-1", "spool-1.part", "state.bin",
-                                   "state.bin.part"};
+static const char *const ours[] = {"keys",         "enroll.ndjson", "enroll.ndjson.part", "spool-1",
+                                   "spool-1.part", "state.bin",     "state.bin.part"};
 
 /* Opens and locks DIR, for a new fleet or for one that is there, and settles the parameters. */
 static qm_err open_fleet(struct fleet *f, bool round_given, struct qm_fault *fault)
@@ -91,18 +91,23 @@ static qm_err open_fleet(struct fleet *f, bool round_given, struct qm_fault *fau
         return qm_fail(fault, QM_E_IO, errno, "cannot make %.200s", f->out);
     f->dir_fd = open(f->out, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (f->dir_fd < 0 && errno == ENOENT)
-        return qm_fail(fault, QM_E_USAGE, 0, "there is no fleet in %.200s: make it without --round first", f->out);
+        return qm_fail(fault, QM_E_USAGE, 0,
+                       "there is no fleet in %.200s: make it without --round first", f->out);
     if (f->dir_fd < 0)
         return qm_fail(fault, QM_E_IO, errno, "cannot open %.200s", f->out);
     if (flock(f->dir_fd, LOCK_EX | LOCK_NB) != 0)
-        return qm_fail(fault, QM_E_IO, errno, "cannot lock %.200s (is another gen at work there?)", f->out);
+        return qm_fail(fault, QM_E_IO, errno, "cannot lock %.200s (is another gen at work there?)",
+                       f->out);
     bool is_fleet = there(f->dir_fd, QM_GEN_FLEET_FILE);
     if (f->first && !round_given && is_fleet)
-        return qm_fail(fault, QM_E_USAGE, 0, "%.200s holds a fleet: --round R measures it again, a new one needs another place",
-                       f->out);
+        return qm_fail(
+            fault, QM_E_USAGE, 0,
+            "%.200s holds a fleet: --round R measures it again, a new one needs another place",
+            f->out);
     f->first = f->first && !is_fleet;
     if (!f->first && !is_fleet)
-        return qm_fail(fault, QM_E_USAGE, 0, "there is no fleet in %.200s: make it without --round first", f->out);
+        return qm_fail(fault, QM_E_USAGE, 0,
+                       "there is no fleet in %.200s: make it without --round first", f->out);
     if (!f->first) {
         struct qm_gen_params kept;
         qm_err err = qm_gen_params_read(f->dir_fd, &kept, fault);
@@ -119,7 +124,9 @@ static qm_err open_fleet(struct fleet *f, bool round_given, struct qm_fault *fau
         if (!there(f->dir_fd, ours[i]))
             continue;
         if (!unfinished)
-            return qm_fail(fault, QM_E_USAGE, 0, "%.200s/%s is there already: a new fleet needs another place", f->out, ours[i]);
+            return qm_fail(fault, QM_E_USAGE, 0,
+                           "%.200s/%s is there already: a new fleet needs another place", f->out,
+                           ours[i]);
         qm_err err = qm_gen_remove_tree(f->dir_fd, ours[i], fault);
         if (err != QM_OK)
             return err;
@@ -143,8 +150,8 @@ static qm_err prepare(struct fleet *f, struct qm_fault *fault)
     int keys_fd = openat(f->dir_fd, "keys", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (keys_fd < 0)
         return qm_fail(fault, QM_E_IO, errno, "cannot open keys");
-    err = (f->first ? qm_gen_keys_make : qm_gen_keys_load)(&f->keys, key_count(&f->params), kinds, kind_count, keys_fd,
-                                                           f->round.workers, fault);
+    err = (f->first ? qm_gen_keys_make : qm_gen_keys_load)(
+        &f->keys, key_count(&f->params), kinds, kind_count, keys_fd, f->round.workers, fault);
     close(keys_fd);
     if (err != QM_OK)
         return err;
@@ -156,8 +163,8 @@ static qm_err prepare(struct fleet *f, struct qm_fault *fault)
     return qm_gen_enroll(f->dir_fd, &f->params, &f->keys, fault);
 }
 
-/* The spool appears whole or not at all; the states go first, so that a machine's clock never stands still: a round lost
- * between the two is a round that was not sent. */
+/* The spool appears whole or not at all; the states go first, so that a machine's clock never
+ * stands still: a round lost between the two is a round that was not sent. */
 static qm_err measure(struct fleet *f, struct qm_fault *fault)
 {
     char name[32], part[40];
@@ -166,13 +173,15 @@ static qm_err measure(struct fleet *f, struct qm_fault *fault)
     snprintf(part, sizeof part, "%s.part", name);
     qm_err err = qm_gen_tree_has_files(f->dir_fd, name, &has, fault);
     if (err == QM_OK && has)
-        err = qm_fail(fault, QM_E_USAGE, 0, "%.200s/%s is there already: take another round", f->out, name);
+        err = qm_fail(fault, QM_E_USAGE, 0, "%.200s/%s is there already: take another round",
+                      f->out, name);
     if (err == QM_OK)
         err = qm_gen_remove_tree(f->dir_fd, part, fault);
     if (err == QM_OK)
         err = prepare(f, fault);
     if (err == QM_OK)
-        err = qm_gen_round_make(f->dir_fd, &f->params, &f->keys, &f->round, f->state, f->first, &f->tally, fault);
+        err = qm_gen_round_make(f->dir_fd, &f->params, &f->keys, &f->round, f->state, f->first,
+                                &f->tally, fault);
     if (err == QM_OK)
         err = qm_gen_remove_tree(f->dir_fd, name, fault); /* an empty one */
     if (err == QM_OK)
@@ -189,22 +198,28 @@ static void report(const struct fleet *f, double seconds, bool json)
     const struct qm_gen_tally *t = &f->tally;
     if (!json) {
         fprintf(stderr,
-                "quotemill gen: %s/spool-%llu: %llu records in %llu files, %.1f MB, in %.1f s; %llu tampered, %llu updated, "
+                "quotemill gen: %s/spool-%llu: %llu records in %llu files, %.1f MB, in %.1f s; "
+                "%llu tampered, %llu updated, "
                 "%llu rebooted, %llu resumed\n",
-                f->out, (unsigned long long)f->round.round, (unsigned long long)t->records, (unsigned long long)t->files,
-                (double)t->bytes / 1e6, seconds, (unsigned long long)t->tampered, (unsigned long long)t->updated,
+                f->out, (unsigned long long)f->round.round, (unsigned long long)t->records,
+                (unsigned long long)t->files, (double)t->bytes / 1e6, seconds,
+                (unsigned long long)t->tampered, (unsigned long long)t->updated,
                 (unsigned long long)t->rebooted, (unsigned long long)t->resumed);
         return;
     }
     char text[8192];
     struct qm_out o = qm_out_init(text, sizeof text);
     qm_out_json_string(&o, (struct qm_span){(const uint8_t *)f->out, strlen(f->out)});
-    printf("{\"v\":1,\"kind\":\"gen\",\"out\":%.*s,\"round\":%llu,\"instances\":%llu,\"keys\":%llu,\"files\":%llu,\"records\":%llu,"
-           "\"bytes\":%llu,\"tampered\":%llu,\"updated\":%llu,\"rebooted\":%llu,\"resumed\":%llu,\"seconds\":%.3f}\n",
-           (int)o.len, text, (unsigned long long)f->round.round, (unsigned long long)f->params.instances,
-           (unsigned long long)f->keys.count, (unsigned long long)t->files, (unsigned long long)t->records,
-           (unsigned long long)t->bytes, (unsigned long long)t->tampered, (unsigned long long)t->updated,
-           (unsigned long long)t->rebooted, (unsigned long long)t->resumed, seconds);
+    printf("{\"v\":1,\"kind\":\"gen\",\"out\":%.*s,\"round\":%llu,\"instances\":%llu,\"keys\":%llu,"
+           "\"files\":%llu,\"records\":%llu,"
+           "\"bytes\":%llu,\"tampered\":%llu,\"updated\":%llu,\"rebooted\":%llu,\"resumed\":%llu,"
+           "\"seconds\":%.3f}\n",
+           (int)o.len, text, (unsigned long long)f->round.round,
+           (unsigned long long)f->params.instances, (unsigned long long)f->keys.count,
+           (unsigned long long)t->files, (unsigned long long)t->records,
+           (unsigned long long)t->bytes, (unsigned long long)t->tampered,
+           (unsigned long long)t->updated, (unsigned long long)t->rebooted,
+           (unsigned long long)t->resumed, seconds);
 }
 
 static unsigned core_count(void)
@@ -213,23 +228,29 @@ static unsigned core_count(void)
     return sched_getaffinity(0, sizeof set, &set) == 0 ? (unsigned)CPU_COUNT(&set) : 1;
 }
 
+/* clang-format off */
 static const struct qm_usage usage = {
     .command = "gen",
     .operands = "",
-    .summary = "Makes a synthetic fleet that looks like the field: keys, enrolments and signed evidence with event logs.",
+    .summary = "Makes a synthetic fleet that looks like the field: keys, enrolments, evidence with event logs.",
     .text =
-        "The first call, with --instances, makes DIR/enroll.ndjson, DIR/keys/, DIR/spool-1/ and DIR/fleet.json, which keeps\n"
-        "the parameters. Each later one, with --round R, measures the same machines again into DIR/spool-R/: clocks have\n"
-        "moved on, one in ten machines has rebooted, and so has every one whose PCRs differ from its last measured ones.\n"
-        "--tamper and --update hold for one round; all else is kept, and another value than the kept one is refused.\n"
-        "Machines, images, events and what changes depend on the seed and the machine alone: --tamper changes the same\n"
-        "machines and events to the same values in every round, and a larger fraction includes a smaller one's machines.\n"
-        "--update is chosen likewise, among all machines and independently of --tamper. fraction x N rounds to the nearest\n"
-        "whole number, halves to even. Machine i has key i mod (size of the pool).\n"
-        "PCRs 1, 5 and 6 are a machine's own, the others are those of its image, which is its group. One machine in\n"
-        "twenty was installed by hand: it has no group, and PCR 8 (its root's UUID) is its own too. One collector in\n"
-        "sixteen sends no PCR values.\n",
+        "The first call, with --instances, makes DIR/enroll.ndjson, DIR/keys/, DIR/spool-1/ and\n"
+        "DIR/fleet.json, which keeps the parameters. Each later one, with --round R, measures the same\n"
+        "machines again into DIR/spool-R/: clocks have moved on, one in ten machines has rebooted, and\n"
+        "so has every one whose PCRs differ from its last measured ones. --tamper and --update hold for\n"
+        "one round; all else is kept, and another value than the kept one is refused.\n"
+        "\n"
+        "Machines, images, events and what changes depend on the seed and the machine alone: --tamper\n"
+        "changes the same machines and events to the same values in every round, and a larger fraction\n"
+        "includes a smaller one's machines. --update is chosen likewise, independently of --tamper.\n"
+        "FRACTION x N rounds to the nearest whole number, halves to even. Machine i has key i modulo the\n"
+        "size of the pool. Above 10,000 files, a spool has directories of 1,000.\n"
+        "\n"
+        "PCRs 1, 5 and 6 are a machine's own, the others are those of its image, which is its group.\n"
+        "One machine in twenty was installed by hand: it has no group, and PCR 8 (its root's UUID) is\n"
+        "its own too. One collector in sixteen is an old one that sends no PCR values.\n",
 };
+/* clang-format on */
 
 int qm_cmd_gen(int argc, char **argv)
 {
@@ -243,6 +264,7 @@ int qm_cmd_gen(int argc, char **argv)
                                  .log_bytes = QM_GEN_UNSET,
                                  .per_file = QM_GEN_UNSET,
                                  .seed = QM_GEN_UNSET}};
+    /* clang-format off */
     const struct qm_option options[] = {
         {.name = "instances", .letter = 'n', .kind = QM_OPT_COUNT, .to = &f.params.instances, .value = "N", .min = 1,
          .max = INSTANCES_MAX, .help = "machines in the fleet"},
@@ -272,13 +294,16 @@ int qm_cmd_gen(int argc, char **argv)
          .help = "threads (default: all cores)"},
         {.name = "json", .kind = QM_OPT_FLAG, .to = &json, .help = "what was made, as one JSON object on stdout"},
     };
+    /* clang-format on */
     int first_operand, code;
-    if (!qm_options_parse(&usage, options, QM_COUNT(options), argc, argv, 0, 0, &first_operand, &code))
+    if (!qm_options_parse(&usage, options, QM_COUNT(options), argc, argv, 0, 0, &first_operand,
+                          &code))
         return code;
     if (f.out == NULL || f.out[0] == '\0')
         return qm_complain_usage("gen", "--out DIR is missing; see quotemill gen --help");
     if (round == QM_GEN_UNSET && f.params.instances == QM_GEN_UNSET)
-        return qm_complain_usage("gen", "--instances N (a new fleet) or --round R (measure one again) is missing");
+        return qm_complain_usage(
+            "gen", "--instances N (a new fleet) or --round R (measure one again) is missing");
     if (key != NULL)
         strcpy(f.params.key, key); /* one of the choices: it fits */
     f.first = round == QM_GEN_UNSET || round == 1;
@@ -294,7 +319,9 @@ int qm_cmd_gen(int argc, char **argv)
         err = measure(&f, &fault);
     clock_gettime(CLOCK_MONOTONIC, &end);
     if (err == QM_OK)
-        report(&f, (double)(end.tv_sec - start.tv_sec) + (double)(end.tv_nsec - start.tv_nsec) / 1e9, json);
+        report(&f,
+               (double)(end.tv_sec - start.tv_sec) + (double)(end.tv_nsec - start.tv_nsec) / 1e9,
+               json);
     qm_gen_keys_free(&f.keys);
     free(f.state);
     if (f.dir_fd >= 0)

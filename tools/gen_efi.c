@@ -97,7 +97,8 @@ static void der_wrap(struct der *d, uint8_t tag, size_t end)
 }
 
 /* Noise as a BIT STRING's or an INTEGER's bytes; set in front: its first byte. */
-static void der_noise(struct der *d, const char *label, const char *what, size_t len, bool top_and_low)
+static void der_noise(struct der *d, const char *label, const char *what, size_t len,
+                      bool top_and_low)
 {
     char full[160];
     snprintf(full, sizeof full, "%s of %s", what, label);
@@ -127,7 +128,8 @@ static const uint8_t sha256_with_rsa[] = {0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x
 
 static void der_public_key(struct der *d, const char *label, size_t modulus_len)
 {
-    static const uint8_t rsa[] = {0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00};
+    static const uint8_t rsa[] = {0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86,
+                                  0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00};
     static const uint8_t exponent[] = {0x02, 0x03, 0x01, 0x00, 0x01};
     size_t end = d->at;
     der_bytes(d, exponent, sizeof exponent);
@@ -145,8 +147,9 @@ static void der_public_key(struct der *d, const char *label, size_t modulus_len)
 /* RFC 5280, 4.1. */
 size_t qm_cert_make(uint8_t *out, const char *subject, const char *issuer, unsigned rsa_bits)
 {
-    static const uint8_t basic_constraints_ca[] = {0xa3, 0x13, 0x30, 0x11, 0x30, 0x0f, 0x06, 0x03, 0x55, 0x1d, 0x13,
-                                                   0x01, 0x01, 0xff, 0x04, 0x05, 0x30, 0x03, 0x01, 0x01, 0xff};
+    static const uint8_t basic_constraints_ca[] = {0xa3, 0x13, 0x30, 0x11, 0x30, 0x0f, 0x06,
+                                                   0x03, 0x55, 0x1d, 0x13, 0x01, 0x01, 0xff,
+                                                   0x04, 0x05, 0x30, 0x03, 0x01, 0x01, 0xff};
     static const uint8_t version3[] = {0xa0, 0x03, 0x02, 0x01, 0x02};
     uint8_t buf[QM_CERT_MAX];
     struct der d = {buf, sizeof buf};
@@ -160,8 +163,14 @@ size_t qm_cert_make(uint8_t *out, const char *subject, const char *issuer, unsig
     der_public_key(&d, subject, rsa_bits / 8);
     der_name(&d, subject);
     size_t validity_end = d.at;
-    der_bytes(&d, "\x17\x0d" "380601000000Z", 15);
-    der_bytes(&d, "\x17\x0d" "210601000000Z", 15);
+    der_bytes(&d,
+              "\x17\x0d"
+              "380601000000Z",
+              15);
+    der_bytes(&d,
+              "\x17\x0d"
+              "210601000000Z",
+              15);
     der_wrap(&d, 0x30, validity_end);
     der_name(&d, issuer);
     der_bytes(&d, sha256_with_rsa, sizeof sha256_with_rsa);
@@ -299,7 +308,8 @@ void qm_put_path_end(struct qm_out *o)
     put_node(o, 0x7f, 0xff, 4);
 }
 
-void qm_put_gpt(struct qm_out *o, uint64_t disk_blocks, const struct qm_gpt_partition *partitions, size_t count)
+void qm_put_gpt(struct qm_out *o, uint64_t disk_blocks, const struct qm_gpt_partition *partitions,
+                size_t count)
 {
     qm_out_bytes(o, "EFI PART", 8);
     qm_put_le(o, 0x00010000, 4);

@@ -12,8 +12,8 @@
 #include "codec/text.h"
 #include "tools/json_read.h"
 
-/* How fleets are derived from their parameters. A change of any choice, image or value is a new number: measuring an older
- * fleet again would show changes that no machine made. */
+/* How fleets are derived from their parameters. A change of any choice, image or value is a new
+ * number: measuring an older fleet again would show changes that no machine made. */
 enum { RECIPE = 1 };
 
 enum { PARAMS_MAX = 4096 };
@@ -34,7 +34,8 @@ qm_err qm_gen_write_all(int fd, const void *p, size_t len, const char *name, str
 }
 
 /* Writes name with up to three pieces of content. */
-static qm_err write_file(int dir_fd, const char *name, const struct qm_span *pieces, size_t count, struct qm_fault *fault)
+static qm_err write_file(int dir_fd, const char *name, const struct qm_span *pieces, size_t count,
+                         struct qm_fault *fault)
 {
     int fd = openat(dir_fd, name, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644);
     if (fd < 0)
@@ -47,7 +48,8 @@ static qm_err write_file(int dir_fd, const char *name, const struct qm_span *pie
     return err;
 }
 
-static qm_err rename_into_place(int dir_fd, const char *from, const char *to, struct qm_fault *fault)
+static qm_err rename_into_place(int dir_fd, const char *from, const char *to,
+                                struct qm_fault *fault)
 {
     if (renameat(dir_fd, from, dir_fd, to) != 0)
         return qm_fail(fault, QM_E_IO, errno, "cannot rename %s", from);
@@ -115,8 +117,10 @@ static qm_err take_param(const struct qm_json_item *item, void *user, struct qm_
     size_t i = 0;
     while (i < QM_COUNT(known) && !qm_json_key_is(item, known[i].key))
         i++;
-    if (i == QM_COUNT(known) || item->kind != known[i].kind || (r->seen >> i & 1) != 0 || item->number < 0)
-        return qm_fail(fault, QM_E_FORMAT, 0, "unexpected %.*s", (int)item->key.len, (const char *)item->key.p);
+    if (i == QM_COUNT(known) || item->kind != known[i].kind || (r->seen >> i & 1) != 0 ||
+        item->number < 0)
+        return qm_fail(fault, QM_E_FORMAT, 0, "unexpected %.*s", (int)item->key.len,
+                       (const char *)item->key.p);
     r->seen |= 1u << i;
     if (known[i].to != NULL) {
         *known[i].to = (uint64_t)item->number;
@@ -155,30 +159,36 @@ qm_err qm_gen_params_read(int dir_fd, struct qm_gen_params *params, struct qm_fa
         return qm_fail(fault, err, 0, "%s", why.text);
     if (err != QM_OK)
         return qm_fail(fault, QM_E_FORMAT, 0, QM_GEN_FLEET_FILE " is no fleet's: %.200s", why.text);
-    if (r.seen != ALL || !r.ours || r.params.key[0] == '\0' || r.params.instances == 0 || r.params.per_file == 0 ||
-        r.params.keys == 0)
+    if (r.seen != ALL || !r.ours || r.params.key[0] == '\0' || r.params.instances == 0 ||
+        r.params.per_file == 0 || r.params.keys == 0)
         return qm_fail(fault, QM_E_FORMAT, 0, QM_GEN_FLEET_FILE " is no fleet's");
     if (r.recipe != RECIPE)
-        return qm_fail(fault, QM_E_FORMAT, 0, "this fleet was made by another version of quotemill: make a new one");
+        return qm_fail(fault, QM_E_FORMAT, 0,
+                       "this fleet was made by another version of quotemill: make a new one");
     *params = r.params;
     return QM_OK;
 }
 
-qm_err qm_gen_params_agree(const struct qm_gen_params *asked, const struct qm_gen_params *kept, struct qm_fault *fault)
+qm_err qm_gen_params_agree(const struct qm_gen_params *asked, const struct qm_gen_params *kept,
+                           struct qm_fault *fault)
 {
     const struct {
         const char *name;
         uint64_t asked, kept;
     } numbers[] = {
-        {"instances", asked->instances, kept->instances}, {"keys", asked->keys, kept->keys},
-        {"events", asked->events, kept->events},          {"log-bytes", asked->log_bytes, kept->log_bytes},
-        {"per-file", asked->per_file, kept->per_file},    {"seed", asked->seed, kept->seed},
+        {"instances", asked->instances, kept->instances},
+        {"keys", asked->keys, kept->keys},
+        {"events", asked->events, kept->events},
+        {"log-bytes", asked->log_bytes, kept->log_bytes},
+        {"per-file", asked->per_file, kept->per_file},
+        {"seed", asked->seed, kept->seed},
     };
     for (size_t i = 0; i < QM_COUNT(numbers); i++) {
         if (numbers[i].asked == QM_GEN_UNSET || numbers[i].asked == numbers[i].kept)
             continue;
         if (numbers[i].kept == 0)
-            return qm_fail(fault, QM_E_USAGE, 0, "--%s was not given when this fleet was made", numbers[i].name);
+            return qm_fail(fault, QM_E_USAGE, 0, "--%s was not given when this fleet was made",
+                           numbers[i].name);
         return qm_fail(fault, QM_E_USAGE, 0, "--%s is %llu in this fleet", numbers[i].name,
                        (unsigned long long)numbers[i].kept);
     }
@@ -196,17 +206,20 @@ struct state_head {
 };
 static const struct state_head head_of_none = {"QMGENST1", 0};
 
-static bool state_digest(const struct state_head *head, const struct qm_gen_state *state, uint8_t digest[32])
+static bool state_digest(const struct state_head *head, const struct qm_gen_state *state,
+                         uint8_t digest[32])
 {
     EVP_MD_CTX *ctx = EVP_MD_CTX_new();
     bool good = ctx != NULL && EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) == 1 &&
                 EVP_DigestUpdate(ctx, head, sizeof *head) == 1 &&
-                EVP_DigestUpdate(ctx, state, head->count * sizeof *state) == 1 && EVP_DigestFinal_ex(ctx, digest, NULL) == 1;
+                EVP_DigestUpdate(ctx, state, head->count * sizeof *state) == 1 &&
+                EVP_DigestFinal_ex(ctx, digest, NULL) == 1;
     EVP_MD_CTX_free(ctx);
     return good;
 }
 
-qm_err qm_gen_state_write(int dir_fd, size_t count, const struct qm_gen_state *state, struct qm_fault *fault)
+qm_err qm_gen_state_write(int dir_fd, size_t count, const struct qm_gen_state *state,
+                          struct qm_fault *fault)
 {
     static const char part[] = QM_GEN_STATE_FILE ".part";
     struct state_head head = head_of_none;
@@ -236,7 +249,8 @@ static bool read_exactly(int fd, void *to, size_t len)
     return true;
 }
 
-qm_err qm_gen_state_read(int dir_fd, size_t count, struct qm_gen_state **state, struct qm_fault *fault)
+qm_err qm_gen_state_read(int dir_fd, size_t count, struct qm_gen_state **state,
+                         struct qm_fault *fault)
 {
     struct state_head head;
     uint8_t kept[32], digest[32];
@@ -246,9 +260,10 @@ qm_err qm_gen_state_read(int dir_fd, size_t count, struct qm_gen_state **state, 
         return qm_fail(fault, QM_E_IO, errno, "cannot read " QM_GEN_STATE_FILE);
     struct qm_gen_state *s = calloc(count, sizeof *s);
     bool good = s != NULL && read_exactly(fd, &head, sizeof head) &&
-                memcmp(head.magic, head_of_none.magic, sizeof head.magic) == 0 && head.count == count &&
-                read_exactly(fd, s, count * sizeof *s) && read_exactly(fd, kept, sizeof kept) &&
-                state_digest(&head, s, digest) && memcmp(kept, digest, sizeof digest) == 0;
+                memcmp(head.magic, head_of_none.magic, sizeof head.magic) == 0 &&
+                head.count == count && read_exactly(fd, s, count * sizeof *s) &&
+                read_exactly(fd, kept, sizeof kept) && state_digest(&head, s, digest) &&
+                memcmp(kept, digest, sizeof digest) == 0;
     close(fd);
     if (good) {
         *state = s;
@@ -299,7 +314,8 @@ qm_err qm_gen_tree_has_files(int dir_fd, const char *name, bool *has, struct qm_
     *has = false;
     if (dir == NULL) {
         *has = errno == ENOTDIR || errno == ELOOP;
-        return *has || errno == ENOENT ? QM_OK : qm_fail(fault, QM_E_IO, errno, "cannot read %.100s", name);
+        return *has || errno == ENOENT ? QM_OK
+                                       : qm_fail(fault, QM_E_IO, errno, "cannot read %.100s", name);
     }
     qm_err err = QM_OK;
     for (struct dirent *e; err == QM_OK && !*has && (e = readdir(dir)) != NULL;)

@@ -30,6 +30,7 @@ enum {
 #define EV_EFI_VARIABLE_BOOT2            0x8000000cu
 #define EV_EFI_VARIABLE_AUTHORITY        0x800000e0u
 
+/* clang-format off */
 static const struct qm_gen_image images[] = {
     {.name = "debian12-web", .role = "web", .share = 26, .events = 82, .log_bytes = 24100, .firmware = 0x2017061900163636,
      .grouped = true, .secure_boot = true, .firmware_blobs = 2, .crtm = "edk2-stable202402-7", .vendor = "", .distro = "debian",
@@ -74,6 +75,7 @@ static const struct qm_gen_image images[] = {
      .root = "root=UUID=@U ro rootflags=subvol=root rhgb quiet",
      .root_uuid = "00000000-0000-0000-0000-000000000000", .kernel = {"6.8.9-300.fc40.x86_64", "6.9.7-200.fc40.x86_64"}},
 };
+/* clang-format on */
 
 size_t qm_gen_image_count(void)
 {
@@ -112,7 +114,16 @@ struct writer {
 };
 
 /* Priorities: what goes first when few events are asked for. */
-enum { CORE = 0, LOADER = 1, TRUST = 2, BOOT = 3, DEVICES = 4, FIRMWARE = 5, SCRIPT = 6, DETAIL = 7 };
+enum {
+    CORE = 0,
+    LOADER = 1,
+    TRUST = 2,
+    BOOT = 3,
+    DEVICES = 4,
+    FIRMWARE = 5,
+    SCRIPT = 6,
+    DETAIL = 7
+};
 
 static void separator(struct writer *w, uint32_t pcr)
 {
@@ -137,7 +148,8 @@ static void firmware_blob(struct writer *w, unsigned i)
 {
     const struct qm_gen_image *im = w->image;
     struct qm_gen_event *e = qm_gen_plan_event(
-        w->plan, 0, im->boot2 ? EV_EFI_PLATFORM_FIRMWARE_BLOB2 : EV_EFI_PLATFORM_FIRMWARE_BLOB, i == 0 ? CORE : FIRMWARE);
+        w->plan, 0, im->boot2 ? EV_EFI_PLATFORM_FIRMWARE_BLOB2 : EV_EFI_PLATFORM_FIRMWARE_BLOB,
+        i == 0 ? CORE : FIRMWARE);
     e->target = i == 0 ? QM_TARGET_FIRMWARE : QM_TARGET_NONE;
     if (im->boot2) { /* profile, 10.2.5: a description in front */
         char name[16];
@@ -187,14 +199,16 @@ static void post_codes(struct writer *w)
 enum { CERT_LISTS_MAX = 4 };
 
 /* A variable of certificate lists; names[i] are the subjects. */
-static void cert_variable(struct writer *w, const char *guid, const char *name, const char *const *subjects, size_t count)
+static void cert_variable(struct writer *w, const char *guid, const char *name,
+                          const char *const *subjects, size_t count)
 {
     uint8_t cert[CERT_LISTS_MAX][QM_CERT_MAX];
     size_t len[CERT_LISTS_MAX], all = 0;
     if (w->shape.detail == 2 && count > 1)
         count = 1;
     for (size_t i = 0; i < count; i++) {
-        len[i] = qm_cert_make(cert[i], subjects[i], subjects[i], w->shape.detail == 0 ? 2048 : 1024);
+        len[i] =
+            qm_cert_make(cert[i], subjects[i], subjects[i], w->shape.detail == 0 ? 2048 : 1024);
         all += 28 + 16 + len[i];
     }
     qm_gen_plan_event(w->plan, 7, EV_EFI_VARIABLE_DRIVER_CONFIG, TRUST);
@@ -209,10 +223,13 @@ static void secure_boot(struct writer *w)
 {
     const struct qm_gen_image *im = w->image;
     char platform[64], exchange[64];
-    snprintf(platform, sizeof platform, "%s Platform Key (synthetic)", im->vendor[0] != '\0' ? im->vendor : "Cloud");
-    snprintf(exchange, sizeof exchange, "%s Key Exchange Key (synthetic)", im->vendor[0] != '\0' ? im->vendor : "Cloud");
+    snprintf(platform, sizeof platform, "%s Platform Key (synthetic)",
+             im->vendor[0] != '\0' ? im->vendor : "Cloud");
+    snprintf(exchange, sizeof exchange, "%s Key Exchange Key (synthetic)",
+             im->vendor[0] != '\0' ? im->vendor : "Cloud");
     const char *pk[] = {platform}, *kek[] = {exchange, "Corporation KEK CA 2011 (synthetic)"};
-    const char *db[] = {"Production PCA 2011 (synthetic)", CERT_UEFI_CA, "UEFI CA 2023 (synthetic)"};
+    const char *db[] = {"Production PCA 2011 (synthetic)", CERT_UEFI_CA,
+                        "UEFI CA 2023 (synthetic)"};
 
     struct qm_gen_event *e = qm_gen_plan_event(w->plan, 7, EV_EFI_VARIABLE_DRIVER_CONFIG, CORE);
     qm_put_variable(w->out, QM_GUID_GLOBAL, "SecureBoot", 1);
@@ -237,7 +254,8 @@ static void secure_boot(struct writer *w)
 static void handoff_tables(struct writer *w)
 {
     static const char smbios3[] = "f2fd1544-9794-4a2c-992e-e5bbcf20e394";
-    qm_gen_plan_event(w->plan, 1, w->image->boot2 ? EV_EFI_HANDOFF_TABLES2 : EV_EFI_HANDOFF_TABLES, CORE);
+    qm_gen_plan_event(w->plan, 1, w->image->boot2 ? EV_EFI_HANDOFF_TABLES2 : EV_EFI_HANDOFF_TABLES,
+                      CORE);
     if (w->image->boot2) {
         qm_put_le(w->out, 12, 1);
         qm_out_bytes(w->out, "SmbiosTable", 12);
@@ -272,9 +290,11 @@ static void platform_config(struct writer *w)
 static void option_roms(struct writer *w)
 {
     for (unsigned i = 0; i < w->image->option_roms; i++) {
-        struct qm_gen_event *e = qm_gen_plan_event(w->plan, 2, EV_EFI_BOOT_SERVICES_DRIVER, DEVICES);
+        struct qm_gen_event *e =
+            qm_gen_plan_event(w->plan, 2, EV_EFI_BOOT_SERVICES_DRIVER, DEVICES);
         e->target = i == 0 ? QM_TARGET_OPTION_ROM : QM_TARGET_NONE;
-        qm_put_le(w->out, 0x585c7018 - 0x90000ull * i, 8); /* UEFI_IMAGE_LOAD_EVENT: profile, 10.2.3 */
+        /* UEFI_IMAGE_LOAD_EVENT: profile, 10.2.3 */
+        qm_put_le(w->out, 0x585c7018 - 0x90000ull * i, 8);
         qm_put_le(w->out, 0x221a0 + 0x8000ull * (i / 2), 8);
         qm_put_le(w->out, 0, 8);
         qm_put_le(w->out, 18 + 24 + 4, 8);
@@ -306,10 +326,11 @@ static void esp_path(struct writer *w, const char *path)
     qm_put_path_end(w->out);
 }
 
-/* A Boot#### variable with an EFI_LOAD_OPTION (UEFI 2.10, 3.1.3). kind 0: the system, 1: the disk, 2: the network, 3: an
- * application of the firmware. Measured is the whole UEFI_VARIABLE_DATA by EV_EFI_VARIABLE_BOOT2, its VariableData alone by
- * EV_EFI_VARIABLE_BOOT, as edk2 does. */
-static void boot_variable(struct writer *w, unsigned number, const char *name, unsigned kind, uint8_t priority)
+/* A Boot#### variable with an EFI_LOAD_OPTION (UEFI 2.10, 3.1.3). kind 0: the system, 1: the disk,
+ * 2: the network, 3: an application of the firmware. Measured is the whole UEFI_VARIABLE_DATA by
+ * EV_EFI_VARIABLE_BOOT2, its VariableData alone by EV_EFI_VARIABLE_BOOT, as edk2 does. */
+static void boot_variable(struct writer *w, unsigned number, const char *name, unsigned kind,
+                          uint8_t priority)
 {
     const struct qm_gen_image *im = w->image;
     char variable[16], path[64];
@@ -319,9 +340,10 @@ static void boot_variable(struct writer *w, unsigned number, const char *name, u
     size_t path_len = (kind == 0   ? 42 + 4 + 2 * (strlen(path) + 1)
                        : kind == 1 ? 18 + disk
                        : kind == 2 ? 18 + 37
-                                   : 40) + 4;
-    struct qm_gen_event *e =
-        qm_gen_plan_event(w->plan, 1, im->boot2 ? EV_EFI_VARIABLE_BOOT2 : EV_EFI_VARIABLE_BOOT, priority);
+                                   : 40) +
+                      4;
+    struct qm_gen_event *e = qm_gen_plan_event(
+        w->plan, 1, im->boot2 ? EV_EFI_VARIABLE_BOOT2 : EV_EFI_VARIABLE_BOOT, priority);
     qm_put_variable(w->out, QM_GUID_GLOBAL, variable, 6 + 2 * (strlen(name) + 1) + path_len);
     e->hash_skip = im->boot2 ? 0 : (uint16_t)(w->out->len - e->data_at);
     qm_put_le(w->out, kind == 3 ? 0x109 : 1, 4); /* LOAD_OPTION_ACTIVE; of category APP, hidden */
@@ -333,7 +355,8 @@ static void boot_variable(struct writer *w, unsigned number, const char *name, u
         return;
     }
     if (kind == 3) {
-        qm_put_path_fv(w->out, "7cb8bdc9-f8eb-4f34-aaea-3ee4af6516a1", "462caa21-7614-4503-836e-8ab6f4662331");
+        qm_put_path_fv(w->out, "7cb8bdc9-f8eb-4f34-aaea-3ee4af6516a1",
+                       "462caa21-7614-4503-836e-8ab6f4662331");
     } else {
         qm_put_path_pci(w->out, kind == 1 ? 3 : 4, 0);
         if (kind == 1) {
@@ -350,15 +373,16 @@ static void boot_options(struct writer *w)
 {
     const struct qm_gen_image *im = w->image;
     unsigned more = im->vendor[0] != '\0' ? 3 : 1;
-    struct qm_gen_event *e =
-        qm_gen_plan_event(w->plan, 1, im->boot2 ? EV_EFI_VARIABLE_BOOT2 : EV_EFI_VARIABLE_BOOT, BOOT);
+    struct qm_gen_event *e = qm_gen_plan_event(
+        w->plan, 1, im->boot2 ? EV_EFI_VARIABLE_BOOT2 : EV_EFI_VARIABLE_BOOT, BOOT);
     qm_put_variable(w->out, QM_GUID_GLOBAL, "BootOrder", 2ull * (2 + more));
     e->hash_skip = im->boot2 ? 0 : (uint16_t)(w->out->len - e->data_at);
     for (unsigned i = 0; i < 2 + more; i++)
         qm_put_le(w->out, i == 0 ? 1 : i == 1 ? 0 : i, 2);
     boot_variable(w, 1, im->distro, 0, BOOT);
     boot_variable(w, 0, "UiApp", 3, DEVICES);
-    boot_variable(w, 2, im->vendor[0] == '\0' ? "UEFI PersistentDisk" : "UEFI Hard Drive", 1, DEVICES);
+    boot_variable(w, 2, im->vendor[0] == '\0' ? "UEFI PersistentDisk" : "UEFI Hard Drive", 1,
+                  DEVICES);
     for (unsigned i = 3; i < 2 + more; i++)
         boot_variable(w, i, i == 3 ? "UEFI PXEv4" : "UEFI HTTPv4", 2, DEVICES);
 }
@@ -368,21 +392,25 @@ static void boot_options(struct writer *w)
 static void gpt(struct writer *w)
 {
     static const struct qm_gpt_partition partitions[] = {
-        {"c12a7328-f81f-11d2-ba4b-00a0c93ec93b", "EFI System Partition", ESP_FIRST_LBA, ESP_FIRST_LBA + ESP_BLOCKS - 1},
+        {"c12a7328-f81f-11d2-ba4b-00a0c93ec93b", "EFI System Partition", ESP_FIRST_LBA,
+         ESP_FIRST_LBA + ESP_BLOCKS - 1},
         {"bc13c2ff-59e6-4262-a352-b275fd6f7172", "boot", 1050624, 3147775},
         {"4f68bce3-e8cd-4db1-96e7-fbcaf984b709", "root", 3147776, 209713151},
     };
-    static const enum qm_gen_patch_kind guids[] = {QM_PATCH_ESP_GUID, QM_PATCH_BOOT_GUID, QM_PATCH_ROOT_GUID};
+    static const enum qm_gen_patch_kind guids[] = {QM_PATCH_ESP_GUID, QM_PATCH_BOOT_GUID,
+                                                   QM_PATCH_ROOT_GUID};
     qm_gen_plan_event(w->plan, 5, EV_EFI_GPT_EVENT, CORE);
     qm_gen_plan_patch(w->plan, QM_PATCH_DISK_GUID, QM_GPT_DISK_GUID_AT);
     for (size_t i = 0; i < QM_COUNT(partitions); i++)
-        qm_gen_plan_patch(w->plan, guids[i], QM_GPT_ENTRIES_AT + QM_GPT_ENTRY_LEN * i + QM_GPT_ENTRY_GUID_AT);
+        qm_gen_plan_patch(w->plan, guids[i],
+                          QM_GPT_ENTRIES_AT + QM_GPT_ENTRY_LEN * i + QM_GPT_ENTRY_GUID_AT);
     qm_gen_plan_patch(w->plan, QM_PATCH_GPT_ARRAY_CRC, QM_GPT_ARRAY_CRC_AT);
     qm_gen_plan_patch(w->plan, QM_PATCH_GPT_CRC, QM_GPT_CRC_AT);
     qm_put_gpt(w->out, 209715200, partitions, QM_COUNT(partitions));
 }
 
-static void authority(struct writer *w, const char *guid, const char *name, const char *subject, bool owner, uint8_t priority)
+static void authority(struct writer *w, const char *guid, const char *name, const char *subject,
+                      bool owner, uint8_t priority)
 {
     uint8_t cert[QM_CERT_MAX];
     size_t len = qm_cert_make(cert, subject, subject, w->shape.detail == 0 ? 2048 : 1024);
@@ -393,8 +421,9 @@ static void authority(struct writer *w, const char *guid, const char *name, cons
     qm_out_bytes(w->out, cert, len);
 }
 
-/* An application that the firmware (or shim for it) loaded. esp: with the whole path, which names the machine's ESP; the digest
- * is the file's Authenticode hash, so PCR 4 does not know the machine. path NULL: loaded from memory. */
+/* An application that the firmware (or shim for it) loaded. esp: with the whole path, which names
+ * the machine's ESP; the digest is the file's Authenticode hash, so PCR 4 does not know the
+ * machine. path NULL: loaded from memory. */
 static struct qm_gen_event *application(struct writer *w, const char *path, bool esp, uint64_t len)
 {
     struct qm_gen_event *e = qm_gen_plan_event(w->plan, 4, EV_EFI_BOOT_SERVICES_APPLICATION, CORE);
@@ -440,7 +469,8 @@ static void shim(struct writer *w)
     mok_list(w, "MokListTrusted");
     snprintf(vendor, sizeof vendor, "%s Secure Boot CA (synthetic)", im->distro);
     if (im->secure_boot)
-        authority(w, im->rhel ? QM_GUID_SECURITY : QM_GUID_SHIM, im->rhel ? "vendor_db" : "Shim", vendor, im->rhel, TRUST);
+        authority(w, im->rhel ? QM_GUID_SECURITY : QM_GUID_SHIM, im->rhel ? "vendor_db" : "Shim",
+                  vendor, im->rhel, TRUST);
     snprintf(path, sizeof path, "\\EFI\\%s\\grubx64.efi", im->efi_dir);
     application(w, path, false, 2541176)->target = QM_TARGET_BOOT_LOADER;
     qm_gen_plan_label(w->plan, "grub 2.06 of %s", im->distro);
@@ -448,7 +478,8 @@ static void shim(struct writer *w)
 
 /* --- PCR 8 and 9: grub --- */
 
-/* @D grub's directory, @K the kernel, @U the root file system's UUID, @R the root arguments, @N the distribution. */
+/* @D grub's directory, @K the kernel, @U the root file system's UUID, @R the root arguments, @N the
+ * distribution. */
 static void expand(struct writer *w, const char *text)
 {
     for (; *text != '\0'; text++) {
@@ -457,10 +488,18 @@ static void expand(struct writer *w, const char *text)
             continue;
         }
         switch (*++text) {
-        case 'D': qm_out_text(w->out, w->image->grub_dir); break;
-        case 'K': qm_out_text(w->out, w->kernel); break;
-        case 'N': qm_out_text(w->out, w->image->distro); break;
-        case 'R': expand(w, w->image->root); break;
+        case 'D':
+            qm_out_text(w->out, w->image->grub_dir);
+            break;
+        case 'K':
+            qm_out_text(w->out, w->kernel);
+            break;
+        case 'N':
+            qm_out_text(w->out, w->image->distro);
+            break;
+        case 'R':
+            expand(w, w->image->root);
+            break;
         default:
             if (!w->image->grouped)
                 qm_gen_plan_patch(w->plan, QM_PATCH_ROOT_UUID, 0);
@@ -469,8 +508,10 @@ static void expand(struct writer *w, const char *text)
     }
 }
 
-/* grub measures the command without the event text's prefix and, but for RHEL 8's older patch, without the NUL that ends it. */
-static struct qm_gen_event *grub_text(struct writer *w, const char *prefix, const char *text, bool with_nul, uint8_t priority)
+/* grub measures the command without the event text's prefix and, but for RHEL 8's older patch,
+ * without the NUL that ends it. */
+static struct qm_gen_event *grub_text(struct writer *w, const char *prefix, const char *text,
+                                      bool with_nul, uint8_t priority)
 {
     struct qm_gen_event *e = qm_gen_plan_event(w->plan, 8, EV_IPL, priority);
     qm_out_text(w->out, prefix);
@@ -487,17 +528,21 @@ static void grub_command(struct writer *w, const char *text, uint8_t priority)
     (void)grub_text(w, old ? "grub_cmd " : "grub_cmd: ", text, old, priority);
 }
 
-/* A file that grub read: named, and measured by its content. of_kernel: it changes with the kernel. */
-static struct qm_gen_event *grub_file(struct writer *w, const char *name, bool of_kernel, uint8_t priority)
+/* A file that grub read: named, and measured by its content. of_kernel: it changes with the kernel.
+ */
+static struct qm_gen_event *grub_file(struct writer *w, const char *name, bool of_kernel,
+                                      uint8_t priority)
 {
     struct qm_gen_event *e = qm_gen_plan_event(w->plan, 9, EV_IPL, priority);
     expand(w, name);
     qm_out_bytes(w->out, "", 1);
-    qm_gen_plan_label(w->plan, "%s of %s, kernel %s", name, w->image->name, of_kernel ? w->kernel : "any");
+    qm_gen_plan_label(w->plan, "%s of %s, kernel %s", name, w->image->name,
+                      of_kernel ? w->kernel : "any");
     return e;
 }
 
-/* First character: c a command, f a file, F a file that changes with the kernel; d, e: as c, F, and the first to go. */
+/* First character: c a command, f a file, F a file that changes with the kernel; d, e: as c, F, and
+ * the first to go. */
 static const char *const debian_script[] = {
     "F@D/grub.cfg",
     "csearch.fs_uuid @U root hd0,gpt2",
@@ -527,8 +572,10 @@ static const char *const debian_script[] = {
     "cterminal_output gfxterm",
     "cset timeout_style=hidden",
     "cset timeout=0",
-    "dmenuentry @N --class @N --class gnu-linux --class gnu --class os --id gnulinux-simple-@U {\n\t\tload_video\n\t\tinsmod gzio\n"
-    "\t\tinsmod part_gpt\n\t\tinsmod ext2\n\t\tlinux\t/boot/vmlinuz-@K @R " QM_GEN_PHRASE "\n\t\tinitrd\t/boot/initrd.img-@K\n}",
+    "dmenuentry @N --class @N --class gnu-linux --class gnu --class os --id gnulinux-simple-@U "
+    "{\n\t\tload_video\n\t\tinsmod gzio\n"
+    "\t\tinsmod part_gpt\n\t\tinsmod ext2\n\t\tlinux\t/boot/vmlinuz-@K @R " QM_GEN_PHRASE
+    "\n\t\tinitrd\t/boot/initrd.img-@K\n}",
     "csetparams @N",
     "cinsmod gzio",
     "cinsmod part_gpt",
@@ -586,9 +633,10 @@ static const char *const rhel_script[] = {
 /* What fills a log up to the asked number of events: modules, a command and a file in turn. */
 static void grub_filler(struct writer *w, size_t i)
 {
-    static const char *const modules[] = {"lvm",     "mdraid1x", "luks2",  "cryptodisk", "btrfs",  "zstd",    "lzopio", "xzio",
-                                          "gcry_sha512", "pbkdf2", "regexp", "test",     "font",   "bitmap",  "png",    "tpm",
-                                          "http",    "tftp",     "efinet", "diskfilter", "raid6rec", "ntfs", "iso9660", "bli"};
+    static const char *const modules[] = {
+        "lvm",         "mdraid1x", "luks2",  "cryptodisk", "btrfs",    "zstd",   "lzopio",  "xzio",
+        "gcry_sha512", "pbkdf2",   "regexp", "test",       "font",     "bitmap", "png",     "tpm",
+        "http",        "tftp",     "efinet", "diskfilter", "raid6rec", "ntfs",   "iso9660", "bli"};
     char name[64], text[96];
     size_t n = i / 2;
     if (n < QM_COUNT(modules))
@@ -604,23 +652,33 @@ static void grub_filler(struct writer *w, size_t i)
     }
 }
 
-/* The kernel: in PCR 4 as shim verified it, in PCR 9 as grub read it, in PCR 8 by its command line. */
+/* The kernel: in PCR 4 as shim verified it, in PCR 9 as grub read it, in PCR 8 by its command line.
+ */
 static void grub_kernel(struct writer *w)
 {
     const struct qm_gen_image *im = w->image;
-    const char *args = im->rhel ? "(hd0,gpt2)/vmlinuz-@K @R " QM_GEN_PHRASE : "/boot/vmlinuz-@K @R " QM_GEN_PHRASE;
+    const char *args =
+        im->rhel ? "(hd0,gpt2)/vmlinuz-@K @R " QM_GEN_PHRASE : "/boot/vmlinuz-@K @R " QM_GEN_PHRASE;
     char command[160];
     snprintf(command, sizeof command, "linux %s", args);
     grub_command(w, command, LOADER);
-    struct qm_gen_event *e = grub_file(
-        w, im->old_grub ? "grub_linuxefi Kernel" : im->rhel ? "(hd0,gpt2)/vmlinuz-@K" : "/boot/vmlinuz-@K", true, CORE);
+    struct qm_gen_event *e = grub_file(w,
+                                       im->old_grub ? "grub_linuxefi Kernel"
+                                       : im->rhel   ? "(hd0,gpt2)/vmlinuz-@K"
+                                                    : "/boot/vmlinuz-@K",
+                                       true, CORE);
     (void)application(w, NULL, false, 14456184);
     qm_gen_plan_label(w->plan, "kernel %s of %s", w->kernel, im->distro);
     e = grub_text(w, im->old_grub ? "grub_kernel_cmdline " : "kernel_cmdline: ", args, false, CORE);
     e->target = QM_TARGET_CMDLINE;
-    e->target_at = (uint32_t)(w->out->len - e->data_at - sizeof QM_GEN_PHRASE); /* it and the NUL stand last */
-    grub_command(w, im->rhel ? "initrd (hd0,gpt2)/initramfs-@K.img" : "initrd /boot/initrd.img-@K", LOADER);
-    e = grub_file(w, im->old_grub ? "grub_linuxefi Initrd" : im->rhel ? "(hd0,gpt2)/initramfs-@K.img" : "/boot/initrd.img-@K",
+    e->target_at =
+        (uint32_t)(w->out->len - e->data_at - sizeof QM_GEN_PHRASE); /* it and the NUL stand last */
+    grub_command(w, im->rhel ? "initrd (hd0,gpt2)/initramfs-@K.img" : "initrd /boot/initrd.img-@K",
+                 LOADER);
+    e = grub_file(w,
+                  im->old_grub ? "grub_linuxefi Initrd"
+                  : im->rhel   ? "(hd0,gpt2)/initramfs-@K.img"
+                               : "/boot/initrd.img-@K",
                   true, CORE);
     e->target = QM_TARGET_INITRD;
 }
@@ -631,12 +689,11 @@ static void grub(struct writer *w)
     size_t count = w->image->rhel ? QM_COUNT(rhel_script) : QM_COUNT(debian_script);
     for (size_t i = 0; i < count; i++) {
         const char *text = script[i] + 1;
-        switch (script[i][0]) {
-        case 'c': grub_command(w, text, SCRIPT); break;
-        case 'd': grub_command(w, text, DETAIL); break;
-        case 'f': (void)grub_file(w, text, false, SCRIPT); break;
-        default: (void)grub_file(w, text, true, script[i][0] == 'F' ? SCRIPT : DETAIL);
-        }
+        char what = script[i][0];
+        if (what == 'c' || what == 'd')
+            grub_command(w, text, what == 'c' ? SCRIPT : DETAIL);
+        else
+            (void)grub_file(w, text, what != 'f', what != 'e' ? SCRIPT : DETAIL);
     }
     for (size_t i = 0; i < w->shape.filler; i++)
         grub_filler(w, i);
@@ -663,8 +720,9 @@ static void write_plan(struct writer *w)
     action(w, 5, "Exit Boot Services Returned with Success", LOADER);
 }
 
-qm_err qm_gen_image_template(size_t i, bool updated, size_t events, size_t log_bytes, struct qm_gen_hasher *h,
-                             struct qm_gen_template *out, struct qm_fault *fault)
+qm_err qm_gen_image_template(size_t i, bool updated, size_t events, size_t log_bytes,
+                             struct qm_gen_hasher *h, struct qm_gen_template *out,
+                             struct qm_fault *fault)
 {
     enum { DBX_ENTRY = 48 };
     const struct qm_gen_image *im = &images[i];
@@ -677,7 +735,8 @@ qm_err qm_gen_image_template(size_t i, bool updated, size_t events, size_t log_b
         events = im->events;
     if (log_bytes == 0)
         log_bytes = im->log_bytes;
-    struct writer w = {.image = im, .kernel = im->kernel[updated], .plan = &plan, .out = &plan.data};
+    struct writer w = {
+        .image = im, .kernel = im->kernel[updated], .plan = &plan, .out = &plan.data};
     size_t size = 0;
     for (w.shape = (struct shape){.dbx_entries = 1}; w.shape.detail <= 2; w.shape.detail++) {
         w.shape.filler = 0;

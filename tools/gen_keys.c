@@ -49,7 +49,8 @@ static bool put_number(struct qm_out *o, const EVP_PKEY *pkey, const char *name,
 {
     BIGNUM *n = NULL;
     uint8_t bytes[256];
-    bool good = EVP_PKEY_get_bn_param(pkey, name, &n) == 1 && BN_bn2binpad(n, bytes, (int)len) == (int)len;
+    bool good =
+        EVP_PKEY_get_bn_param(pkey, name, &n) == 1 && BN_bn2binpad(n, bytes, (int)len) == (int)len;
     if (good) {
         qm_put_be(o, len, 2);
         qm_out_bytes(o, bytes, len);
@@ -58,18 +59,21 @@ static bool put_number(struct qm_out *o, const EVP_PKEY *pkey, const char *name,
     return good;
 }
 
-/* TPM2B_PUBLIC of a restricted signing key (Library part 2, 12.2.4), and its Name. False: another kind of key. */
+/* TPM2B_PUBLIC of a restricted signing key (Library part 2, 12.2.4), and its Name. False: another
+ * kind of key. */
 static bool describe(struct qm_gen_key *key, struct qm_gen_hasher *h)
 {
     enum {
         USER_WITH_AUTH = 1u << 6,
-        ATTRIBUTES = QM_TPMA_FIXED_TPM | QM_TPMA_FIXED_PARENT | QM_TPMA_SENSITIVE_DATA_ORIGIN | USER_WITH_AUTH |
-                     QM_TPMA_RESTRICTED | QM_TPMA_SIGN
+        ATTRIBUTES = QM_TPMA_FIXED_TPM | QM_TPMA_FIXED_PARENT | QM_TPMA_SENSITIVE_DATA_ORIGIN |
+                     USER_WITH_AUTH | QM_TPMA_RESTRICTED | QM_TPMA_SIGN
     };
     bool rsa = kinds_table[key->kind].group == NULL;
     unsigned bytes = kinds_table[key->kind].bytes;
-    if (rsa ? EVP_PKEY_get_base_id(key->pkey) != EVP_PKEY_RSA || EVP_PKEY_get_bits(key->pkey) != 8 * (int)bytes
-            : EVP_PKEY_get_base_id(key->pkey) != EVP_PKEY_EC || EVP_PKEY_get_bits(key->pkey) != 8 * (int)bytes)
+    if (rsa ? EVP_PKEY_get_base_id(key->pkey) != EVP_PKEY_RSA ||
+                  EVP_PKEY_get_bits(key->pkey) != 8 * (int)bytes
+            : EVP_PKEY_get_base_id(key->pkey) != EVP_PKEY_EC ||
+                  EVP_PKEY_get_bits(key->pkey) != 8 * (int)bytes)
         return false;
     struct qm_out o = qm_out_init(key->public, sizeof key->public);
     qm_put_be(&o, 0, 2);
@@ -142,7 +146,8 @@ static qm_err read_key(int dir_fd, size_t i, EVP_PKEY **pkey, struct qm_fault *f
     *pkey = bio != NULL ? PEM_read_bio_PrivateKey(bio, NULL, NULL, NULL) : NULL;
     BIO_free(bio);
     OPENSSL_cleanse(text, sizeof text);
-    return *pkey != NULL ? QM_OK : qm_fail(fault, QM_E_FORMAT, 0, "keys/%s holds no private key", name);
+    return *pkey != NULL ? QM_OK
+                         : qm_fail(fault, QM_E_FORMAT, 0, "keys/%s holds no private key", name);
 }
 
 struct job {
@@ -190,8 +195,9 @@ static void *work(void *arg)
     return NULL;
 }
 
-static qm_err all_keys(struct qm_gen_keys *keys, size_t count, const enum qm_gen_key_kind *kinds, size_t kind_count, int dir_fd,
-                       unsigned threads, bool load, struct qm_fault *fault)
+static qm_err all_keys(struct qm_gen_keys *keys, size_t count, const enum qm_gen_key_kind *kinds,
+                       size_t kind_count, int dir_fd, unsigned threads, bool load,
+                       struct qm_fault *fault)
 {
     enum { THREADS_MAX = 256 };
     pthread_t thread[THREADS_MAX];
@@ -200,7 +206,8 @@ static qm_err all_keys(struct qm_gen_keys *keys, size_t count, const enum qm_gen
         return qm_fail(fault, QM_E_NOMEM, 0, "out of memory");
     for (size_t i = 0; i < count; i++)
         keys->key[i].kind = kinds[i % kind_count];
-    struct job job = {.keys = keys, .dir_fd = dir_fd, .load = load, .lock = PTHREAD_MUTEX_INITIALIZER};
+    struct job job = {
+        .keys = keys, .dir_fd = dir_fd, .load = load, .lock = PTHREAD_MUTEX_INITIALIZER};
     if (threads > THREADS_MAX)
         threads = THREADS_MAX;
     unsigned started = 0;
@@ -218,14 +225,14 @@ static qm_err all_keys(struct qm_gen_keys *keys, size_t count, const enum qm_gen
     return job.fault.err;
 }
 
-qm_err qm_gen_keys_make(struct qm_gen_keys *keys, size_t count, const enum qm_gen_key_kind *kinds, size_t kind_count, int dir_fd,
-                        unsigned threads, struct qm_fault *fault)
+qm_err qm_gen_keys_make(struct qm_gen_keys *keys, size_t count, const enum qm_gen_key_kind *kinds,
+                        size_t kind_count, int dir_fd, unsigned threads, struct qm_fault *fault)
 {
     return all_keys(keys, count, kinds, kind_count, dir_fd, threads, false, fault);
 }
 
-qm_err qm_gen_keys_load(struct qm_gen_keys *keys, size_t count, const enum qm_gen_key_kind *kinds, size_t kind_count, int dir_fd,
-                        unsigned threads, struct qm_fault *fault)
+qm_err qm_gen_keys_load(struct qm_gen_keys *keys, size_t count, const enum qm_gen_key_kind *kinds,
+                        size_t kind_count, int dir_fd, unsigned threads, struct qm_fault *fault)
 {
     return all_keys(keys, count, kinds, kind_count, dir_fd, threads, true, fault);
 }
@@ -238,7 +245,8 @@ void qm_gen_keys_free(struct qm_gen_keys *keys)
     *keys = (struct qm_gen_keys){0};
 }
 
-qm_err qm_gen_signer_open(struct qm_gen_signer *s, const struct qm_gen_keys *keys, struct qm_fault *fault)
+qm_err qm_gen_signer_open(struct qm_gen_signer *s, const struct qm_gen_keys *keys,
+                          struct qm_fault *fault)
 {
     *s = (struct qm_gen_signer){keys, calloc(keys->count, sizeof *s->ctx)};
     return s->ctx != NULL ? QM_OK : qm_fail(fault, QM_E_NOMEM, 0, "out of memory");
@@ -252,7 +260,8 @@ void qm_gen_signer_close(struct qm_gen_signer *s)
     *s = (struct qm_gen_signer){0};
 }
 
-static EVP_PKEY_CTX *signing_context(struct qm_gen_signer *s, const struct qm_gen_hasher *h, size_t i)
+static EVP_PKEY_CTX *signing_context(struct qm_gen_signer *s, const struct qm_gen_hasher *h,
+                                     size_t i)
 {
     const struct qm_gen_key *key = &s->keys->key[i];
     EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_pkey(NULL, key->pkey, NULL);
@@ -290,8 +299,8 @@ static bool put_ecdsa(struct qm_out *out, const uint8_t *der, size_t len, unsign
     return good;
 }
 
-qm_err qm_gen_sign(struct qm_gen_signer *s, struct qm_gen_hasher *h, size_t key, const uint8_t *message, size_t len,
-                   struct qm_out *out, struct qm_fault *fault)
+qm_err qm_gen_sign(struct qm_gen_signer *s, struct qm_gen_hasher *h, size_t key,
+                   const uint8_t *message, size_t len, struct qm_out *out, struct qm_fault *fault)
 {
     enum qm_gen_key_kind kind = s->keys->key[key].kind;
     enum qm_hash hash = kinds_table[kind].hash;

@@ -11,15 +11,17 @@
 enum {
     SHA1_LEN = 20,
     SHA256_LEN = 32,
-    SHA256_AT = SHA1_LEN + 2,                               /* behind the SHA-1 digest: an algorithm id first */
-    EVENT_HEAD_LEN = 12 + 2 + SHA1_LEN + 2 + SHA256_LEN + 4, /* TCG_PCR_EVENT2 with two digests, without its data */
-    SPEC_ID_LEN = 37,                                       /* TCG_EfiSpecIDEvent with two algorithms */
+    SHA256_AT = SHA1_LEN + 2, /* behind the SHA-1 digest: an algorithm id first */
+    EVENT_HEAD_LEN = 12 + 2 + SHA1_LEN + 2 + SHA256_LEN +
+                     4, /* TCG_PCR_EVENT2 with two digests, without its data */
+    SPEC_ID_LEN = 37,   /* TCG_EfiSpecIDEvent with two algorithms */
     LOG_HEAD_LEN = 32 + SPEC_ID_LEN,
     DATA_CAP = QM_LOG_MAX + 4096,
     EVENTS_CAP = QM_LOG_MAX / EVENT_HEAD_LEN + 1,
     PATCHES_CAP = 1024,
     EV_NO_ACTION = 3,
-    FAMILIES = 3, /* what a tampered event becomes: one of so many, so that tampered machines form cohorts */
+    FAMILIES = 3, /* what a tampered event becomes: one of so many, so that tampered machines form
+                     cohorts */
 };
 
 qm_err qm_gen_hasher_open(struct qm_gen_hasher *h, struct qm_fault *fault)
@@ -29,7 +31,8 @@ qm_err qm_gen_hasher_open(struct qm_gen_hasher *h, struct qm_fault *fault)
     h->md[QM_HASH_SHA256] = EVP_MD_fetch(NULL, "SHA256", NULL);
     h->md[QM_HASH_SHA384] = EVP_MD_fetch(NULL, "SHA384", NULL);
     h->ctx = EVP_MD_CTX_new();
-    if (h->md[QM_HASH_SHA1] != NULL && h->md[QM_HASH_SHA256] != NULL && h->md[QM_HASH_SHA384] != NULL && h->ctx != NULL)
+    if (h->md[QM_HASH_SHA1] != NULL && h->md[QM_HASH_SHA256] != NULL &&
+        h->md[QM_HASH_SHA384] != NULL && h->ctx != NULL)
         return QM_OK;
     qm_gen_hasher_close(h);
     return qm_fail(fault, QM_E_CRYPTO, 0, "OpenSSL has no SHA-1, SHA-256 or SHA-384");
@@ -43,18 +46,21 @@ void qm_gen_hasher_close(struct qm_gen_hasher *h)
     *h = (struct qm_gen_hasher){0};
 }
 
-void qm_gen_hash(struct qm_gen_hasher *h, enum qm_hash hash, const void *p, size_t len, uint8_t *out)
+void qm_gen_hash(struct qm_gen_hasher *h, enum qm_hash hash, const void *p, size_t len,
+                 uint8_t *out)
 {
-    if (EVP_DigestInit_ex(h->ctx, h->md[hash], NULL) != 1 || EVP_DigestUpdate(h->ctx, p, len) != 1 ||
-        EVP_DigestFinal_ex(h->ctx, out, NULL) != 1) {
+    if (EVP_DigestInit_ex(h->ctx, h->md[hash], NULL) != 1 ||
+        EVP_DigestUpdate(h->ctx, p, len) != 1 || EVP_DigestFinal_ex(h->ctx, out, NULL) != 1) {
         h->bad = true;
         memset(out, 0, qm_hash_size(hash));
     }
 }
 
-qm_err qm_gen_plan_open(struct qm_gen_plan *plan, struct qm_gen_hasher *hasher, struct qm_fault *fault)
+qm_err qm_gen_plan_open(struct qm_gen_plan *plan, struct qm_gen_hasher *hasher,
+                        struct qm_fault *fault)
 {
-    *plan = (struct qm_gen_plan){.hasher = hasher, .event_cap = EVENTS_CAP, .patch_cap = PATCHES_CAP};
+    *plan =
+        (struct qm_gen_plan){.hasher = hasher, .event_cap = EVENTS_CAP, .patch_cap = PATCHES_CAP};
     plan->event = calloc(plan->event_cap, sizeof *plan->event);
     plan->patch = calloc(plan->patch_cap, sizeof *plan->patch);
     void *data = malloc(DATA_CAP);
@@ -91,14 +97,16 @@ static uint32_t event_data_len(const struct qm_gen_plan *plan, size_t i)
     return (uint32_t)(end - plan->event[i].data_at);
 }
 
-struct qm_gen_event *qm_gen_plan_event(struct qm_gen_plan *plan, uint32_t pcr, uint32_t type, uint8_t priority)
+struct qm_gen_event *qm_gen_plan_event(struct qm_gen_plan *plan, uint32_t pcr, uint32_t type,
+                                       uint8_t priority)
 {
     if (plan->count == plan->event_cap) {
         plan->full = true;
         plan->count--; /* written over: the plan is lost anyway */
     }
     struct qm_gen_event *e = &plan->event[plan->count++];
-    *e = (struct qm_gen_event){.pcr = pcr, .type = type, .priority = priority, .data_at = (uint32_t)plan->data.len};
+    *e = (struct qm_gen_event){
+        .pcr = pcr, .type = type, .priority = priority, .data_at = (uint32_t)plan->data.len};
     return e;
 }
 
@@ -184,7 +192,8 @@ static void put_digests(struct qm_gen_hasher *h, const struct qm_gen_event *e, u
     qm_gen_hash(h, QM_HASH_SHA256, data, len, log + e->digest_at + SHA256_AT);
 }
 
-static void put_event(struct qm_out *o, struct qm_gen_event *e, const char *data, struct qm_gen_hasher *h)
+static void put_event(struct qm_out *o, struct qm_gen_event *e, const char *data,
+                      struct qm_gen_hasher *h)
 {
     qm_put_le(o, e->pcr, 4);
     qm_put_le(o, e->type, 4);
@@ -202,8 +211,8 @@ static void put_event(struct qm_out *o, struct qm_gen_event *e, const char *data
 }
 
 /* Replays the events of the PCRs in mask (0 to 9). */
-static void replay(const struct qm_gen_template *t, struct qm_gen_hasher *h, const uint8_t *log, uint32_t mask,
-                   uint8_t pcr[QM_GEN_PCRS][32])
+static void replay(const struct qm_gen_template *t, struct qm_gen_hasher *h, const uint8_t *log,
+                   uint32_t mask, uint8_t pcr[QM_GEN_PCRS][32])
 {
     for (unsigned i = 0; i < QM_GEN_PCRS; i++)
         if (mask >> i & 1) {
@@ -221,7 +230,8 @@ static void replay(const struct qm_gen_template *t, struct qm_gen_hasher *h, con
     }
 }
 
-qm_err qm_gen_template_make(struct qm_gen_template *t, const struct qm_gen_plan *plan, uint8_t locality, struct qm_fault *fault)
+qm_err qm_gen_template_make(struct qm_gen_template *t, const struct qm_gen_plan *plan,
+                            uint8_t locality, struct qm_fault *fault)
 {
     *t = (struct qm_gen_template){.log_len = qm_gen_plan_size(plan), .locality = locality};
     if (plan->full || plan->data.full || t->log_len > QM_LOG_MAX)
@@ -271,15 +281,18 @@ void qm_gen_template_free(struct qm_gen_template *t)
     *t = (struct qm_gen_template){0};
 }
 
-/* RFC 9562: version 4, variant 10. In a GUID as UEFI stores it the version stands in byte 7, in text order in byte 6. */
-static void make_guid(uint64_t seed, uint64_t machine, enum qm_gen_patch_kind kind, unsigned version_at, uint8_t out[16])
+/* RFC 9562: version 4, variant 10. In a GUID as UEFI stores it the version stands in byte 7, in
+ * text order in byte 6. */
+static void make_guid(uint64_t seed, uint64_t machine, enum qm_gen_patch_kind kind,
+                      unsigned version_at, uint8_t out[16])
 {
     qm_gen_fill(seed, machine, QM_FOR_PATCH + (uint64_t)kind, out, 16);
     out[version_at] = (uint8_t)((out[version_at] & 0x0f) | 0x40);
     out[8] = (uint8_t)((out[8] & 0x3f) | 0x80);
 }
 
-static void apply_patch(const struct qm_gen_patch *patch, uint64_t seed, uint64_t machine, uint8_t *data)
+static void apply_patch(const struct qm_gen_patch *patch, uint64_t seed, uint64_t machine,
+                        uint8_t *data)
 {
     uint8_t *to = data + patch->at;
     uint8_t guid[16];
@@ -313,9 +326,10 @@ static void apply_patch(const struct qm_gen_patch *patch, uint64_t seed, uint64_
     }
 }
 
-/* Changes one event as a bootkit or somebody at the console would: its digest and, where the data is what was measured, the
- * data with it. The log's length stays. */
-static void tamper(const struct qm_gen_event *e, struct qm_gen_hasher *h, unsigned family, uint8_t *log)
+/* Changes one event as a bootkit or somebody at the console would: its digest and, where the data
+ * is what was measured, the data with it. The log's length stays. */
+static void tamper(const struct qm_gen_event *e, struct qm_gen_hasher *h, unsigned family,
+                   uint8_t *log)
 {
     static const char phrases[FAMILIES][sizeof QM_GEN_PHRASE] = {
         "lockdown=none init=/bin/sh", "audit=0 rdinit=/bin/bash 1", "lockdown=none module.sig=0"};
@@ -342,8 +356,8 @@ static void tamper(const struct qm_gen_event *e, struct qm_gen_hasher *h, unsign
     put_digests(h, e, log);
 }
 
-size_t qm_gen_measure(const struct qm_gen_template *t, struct qm_gen_hasher *h, uint64_t seed, uint64_t machine, bool tampered,
-                      uint8_t *log, uint8_t pcr[QM_GEN_PCRS][32])
+size_t qm_gen_measure(const struct qm_gen_template *t, struct qm_gen_hasher *h, uint64_t seed,
+                      uint64_t machine, bool tampered, uint8_t *log, uint8_t pcr[QM_GEN_PCRS][32])
 {
     uint32_t mask = t->machine_pcrs;
     size_t changed = 0;
@@ -354,15 +368,18 @@ size_t qm_gen_measure(const struct qm_gen_template *t, struct qm_gen_hasher *h, 
     for (size_t i = 0; i < t->event_count; i++) {
         const struct qm_gen_event *e = &t->event[i];
         if (e->digest == QM_DIGEST_OF_MACHINE) {
-            qm_gen_fill(seed, machine, QM_FOR_DIGEST + 2ull * e->salt, log + e->digest_at, SHA1_LEN);
-            qm_gen_fill(seed, machine, QM_FOR_DIGEST + 2ull * e->salt + 1, log + e->digest_at + SHA256_AT, SHA256_LEN);
+            qm_gen_fill(seed, machine, QM_FOR_DIGEST + 2ull * e->salt, log + e->digest_at,
+                        SHA1_LEN);
+            qm_gen_fill(seed, machine, QM_FOR_DIGEST + 2ull * e->salt + 1,
+                        log + e->digest_at + SHA256_AT, SHA256_LEN);
         } else if (e->patched && e->digest == QM_DIGEST_OF_DATA) {
             put_digests(h, e, log);
         }
     }
     if (tampered && t->target_count != 0) {
         size_t i = t->target[qm_gen_u64(seed, machine, QM_FOR_TAMPER_EVENT, 0) % t->target_count];
-        tamper(&t->event[i], h, (unsigned)(qm_gen_u64(seed, machine, QM_FOR_TAMPER_VALUE, 0) % FAMILIES), log);
+        tamper(&t->event[i], h,
+               (unsigned)(qm_gen_u64(seed, machine, QM_FOR_TAMPER_VALUE, 0) % FAMILIES), log);
         mask |= 1u << t->event[i].pcr;
         changed = i + 1;
     }

@@ -7,7 +7,8 @@
 #include "tools/gen_efi.h"
 #include "tools/gen_rand.h"
 
-/* Time of the first round, and between rounds. Fixed, so that the same parameters make the same fleet. */
+/* Time of the first round, and between rounds. Fixed, so that the same parameters make the same
+ * fleet. */
 #define EPOCH_MS 1767225600000ull /* 2026-01-01 */
 enum { ROUND_MS = 3600 * 1000, JITTER_MS = 60 * 1000 };
 
@@ -20,8 +21,8 @@ static uint64_t of_round(uint64_t seed, uint64_t machine, uint64_t round, unsign
     return qm_gen_u64(seed, machine, QM_FOR_ROUND + round, what);
 }
 
-qm_err qm_gen_templates_open(struct qm_gen_templates *t, const struct qm_gen_params *params, bool updated, struct qm_gen_hasher *h,
-                             struct qm_fault *fault)
+qm_err qm_gen_templates_open(struct qm_gen_templates *t, const struct qm_gen_params *params,
+                             bool updated, struct qm_gen_hasher *h, struct qm_fault *fault)
 {
     *t = (struct qm_gen_templates){{NULL, NULL}, 0};
     for (size_t kernel = 0; kernel < (updated ? 2u : 1u); kernel++) {
@@ -31,7 +32,8 @@ qm_err qm_gen_templates_open(struct qm_gen_templates *t, const struct qm_gen_par
             return qm_fail(fault, QM_E_NOMEM, 0, "out of memory");
         }
         for (size_t i = 0; i < qm_gen_image_count(); i++) {
-            qm_err err = qm_gen_image_template(i, kernel == 1, params->events, params->log_bytes, h, &t->of[kernel][i], fault);
+            qm_err err = qm_gen_image_template(i, kernel == 1, params->events, params->log_bytes, h,
+                                               &t->of[kernel][i], fault);
             if (err != QM_OK) {
                 qm_gen_templates_close(t);
                 return err;
@@ -61,7 +63,8 @@ static const char *region_of(uint64_t seed, uint64_t machine)
 void qm_gen_machine_id(uint64_t seed, uint64_t machine, char id[QM_GEN_ID_MAX])
 {
     const struct qm_gen_image *im = qm_gen_image_at(qm_gen_image_of(seed, machine));
-    snprintf(id, QM_GEN_ID_MAX, "%s-%s-%06llu", im->role, region_of(seed, machine), (unsigned long long)machine);
+    snprintf(id, QM_GEN_ID_MAX, "%s-%s-%06llu", im->role, region_of(seed, machine),
+             (unsigned long long)machine);
 }
 
 static void put_json_text(struct qm_out *o, const char *text)
@@ -77,8 +80,8 @@ static void put_json_member(struct qm_out *o, const char *key, const char *value
     put_json_text(o, value);
 }
 
-void qm_gen_machine_enroll(struct qm_out *o, uint64_t seed, uint64_t machine, const struct qm_gen_key *key,
-                           const uint8_t (*pcr)[32])
+void qm_gen_machine_enroll(struct qm_out *o, uint64_t seed, uint64_t machine,
+                           const struct qm_gen_key *key, const uint8_t (*pcr)[32])
 {
     const struct qm_gen_image *im = qm_gen_image_at(qm_gen_image_of(seed, machine));
     char text[QM_GEN_ID_MAX];
@@ -90,7 +93,8 @@ void qm_gen_machine_enroll(struct qm_out *o, uint64_t seed, uint64_t machine, co
     put_json_member(o, "ak", (const char *)base64);
     if (im->grouped)
         put_json_member(o, "group", im->name);
-    snprintf(text, sizeof text, "r%02u", (unsigned)(qm_gen_u64(seed, machine, QM_FOR_RACK, 0) % 40));
+    snprintf(text, sizeof text, "r%02u",
+             (unsigned)(qm_gen_u64(seed, machine, QM_FOR_RACK, 0) % 40));
     qm_out_text(o, ",\"tags\":{\"role\":");
     put_json_text(o, im->role);
     put_json_member(o, "region", region_of(seed, machine));
@@ -107,10 +111,12 @@ void qm_gen_machine_enroll(struct qm_out *o, uint64_t seed, uint64_t machine, co
     qm_out_text(o, "}\n");
 }
 
-/* Library part 1, 36: Clock goes on through resets while there is power; resetCount counts TPM Resets, restartCount what
- * was restarted or resumed since. After a disorderly shutdown Clock goes on from what was last saved, and safe says NO. */
-enum qm_gen_boot qm_gen_machine_step(uint64_t seed, uint64_t machine, uint64_t round, const struct qm_gen_state *prev,
-                                     const uint8_t pcrs[32], struct qm_gen_state *next, bool *safe)
+/* Library part 1, 36: Clock goes on through resets while there is power; resetCount counts TPM
+ * Resets, restartCount what was restarted or resumed since. After a disorderly shutdown Clock goes
+ * on from what was last saved, and safe says NO. */
+enum qm_gen_boot qm_gen_machine_step(uint64_t seed, uint64_t machine, uint64_t round,
+                                     const struct qm_gen_state *prev, const uint8_t pcrs[32],
+                                     struct qm_gen_state *next, bool *safe)
 {
     enum { YEAR_MS_1024 = 30796875 }; /* a 1024th of a year */
     uint64_t chance = of_round(seed, machine, round, ROUND_EVENT);
@@ -119,7 +125,8 @@ enum qm_gen_boot qm_gen_machine_step(uint64_t seed, uint64_t machine, uint64_t r
     memcpy(next->pcrs, pcrs, sizeof next->pcrs);
     if (prev == NULL) {
         uint64_t birth = qm_gen_u64(seed, machine, QM_FOR_BIRTH, 0);
-        next->clock_ms = 86400000 + birth % 3072 * YEAR_MS_1024 + birth / 3072 % YEAR_MS_1024; /* up to three years */
+        next->clock_ms = 86400000 + birth % 3072 * YEAR_MS_1024 +
+                         birth / 3072 % YEAR_MS_1024; /* up to three years */
         next->reset = (uint32_t)(2 + birth / 7919 % 200);
         next->restart = birth / 104729 % 8 == 0 ? (uint32_t)(birth % 5) : 0;
         return QM_GEN_SAME_BOOT;
@@ -144,10 +151,12 @@ enum qm_gen_boot qm_gen_machine_step(uint64_t seed, uint64_t machine, uint64_t r
     return QM_GEN_RESUMED;
 }
 
-qm_err qm_gen_bench_open(struct qm_gen_bench *b, const struct qm_gen_params *params, const struct qm_gen_templates *templates,
-                         const struct qm_gen_keys *keys, struct qm_fault *fault)
+qm_err qm_gen_bench_open(struct qm_gen_bench *b, const struct qm_gen_params *params,
+                         const struct qm_gen_templates *templates, const struct qm_gen_keys *keys,
+                         struct qm_fault *fault)
 {
-    *b = (struct qm_gen_bench){.params = params, .templates = templates, .log = malloc(templates->log_len_max)};
+    *b = (struct qm_gen_bench){
+        .params = params, .templates = templates, .log = malloc(templates->log_len_max)};
     if (b->log == NULL)
         return qm_fail(fault, QM_E_NOMEM, 0, "out of memory");
     qm_err err = qm_gen_hasher_open(&b->hasher, fault);
@@ -167,10 +176,10 @@ void qm_gen_bench_close(struct qm_gen_bench *b)
     b->log = NULL;
 }
 
-/* A Qualified Name: the parent's, hashed with the key's Name (Library part 1, 16). The parent is the machine's endorsement
- * key, which no file here knows. */
-static void put_qualified_name(struct qm_out *o, struct qm_gen_hasher *h, uint64_t seed, uint64_t machine,
-                               const struct qm_gen_key *key)
+/* A Qualified Name: the parent's, hashed with the key's Name (Library part 1, 16). The parent is
+ * the machine's endorsement key, which no file here knows. */
+static void put_qualified_name(struct qm_out *o, struct qm_gen_hasher *h, uint64_t seed,
+                               uint64_t machine, const struct qm_gen_key *key)
 {
     uint8_t both[2 * QM_GEN_NAME_LEN], digest[32];
     both[0] = 0;
@@ -184,8 +193,9 @@ static void put_qualified_name(struct qm_out *o, struct qm_gen_hasher *h, uint64
 }
 
 /* TPMS_ATTEST of TPM2_Quote (Library part 2, 10.12.8), SHA-256 PCRs 0 to 9. */
-static void put_attest(struct qm_out *o, struct qm_gen_bench *b, const struct qm_gen_visit *visit, const struct qm_gen_key *key,
-                       const struct qm_gen_state *state, bool safe, uint64_t firmware, uint8_t pcr[QM_GEN_PCRS][32])
+static void put_attest(struct qm_out *o, struct qm_gen_bench *b, const struct qm_gen_visit *visit,
+                       const struct qm_gen_key *key, const struct qm_gen_state *state, bool safe,
+                       uint64_t firmware, uint8_t pcr[QM_GEN_PCRS][32])
 {
     uint8_t nonce[32], digest[QM_DIGEST_MAX];
     enum qm_hash hash = qm_gen_key_hash(key->kind);
@@ -212,6 +222,19 @@ static void put_attest(struct qm_out *o, struct qm_gen_bench *b, const struct qm
     qm_out_bytes(o, digest, qm_hash_size(hash));
 }
 
+/* The record's buffer, and whether it could not grow: asked once, at the end. */
+struct sink {
+    msgpack_sbuffer *buffer;
+    bool failed;
+};
+
+static int sink_write(void *data, const char *p, size_t len)
+{
+    struct sink *sink = data;
+    sink->failed = sink->failed || msgpack_sbuffer_write(sink->buffer, p, len) != 0;
+    return sink->failed ? -1 : 0;
+}
+
 static void pack_text(msgpack_packer *pk, const char *text)
 {
     msgpack_pack_str_with_body(pk, text, strlen(text));
@@ -235,8 +258,9 @@ static void pack_pcrs(msgpack_packer *pk, uint8_t pcr[QM_GEN_PCRS][32])
     }
 }
 
-qm_err qm_gen_machine_measure(struct qm_gen_bench *b, const struct qm_gen_visit *visit, const struct qm_gen_state *prev,
-                              struct qm_gen_state *next, enum qm_gen_boot *boot, msgpack_sbuffer *out, struct qm_fault *fault)
+qm_err qm_gen_machine_measure(struct qm_gen_bench *b, const struct qm_gen_visit *visit,
+                              const struct qm_gen_state *prev, struct qm_gen_state *next,
+                              enum qm_gen_boot *boot, msgpack_sbuffer *out, struct qm_fault *fault)
 {
     uint64_t seed = b->params->seed, machine = visit->machine;
     size_t image = qm_gen_image_of(seed, machine);
@@ -247,19 +271,23 @@ qm_err qm_gen_machine_measure(struct qm_gen_bench *b, const struct qm_gen_visit 
     (void)qm_gen_measure(t, &b->hasher, seed, machine, visit->tampered, b->log, pcr);
     qm_gen_hash(&b->hasher, QM_HASH_SHA256, pcr, sizeof pcr, pcrs);
     *boot = qm_gen_machine_step(seed, machine, visit->round, prev, pcrs, next, &safe);
-    struct qm_out quote = qm_out_init(attest, sizeof attest), signature = qm_out_init(sig, sizeof sig);
-    put_attest(&quote, b, visit, &b->signer.keys->key[key], next, safe, qm_gen_image_at(image)->firmware, pcr);
+    struct qm_out quote = qm_out_init(attest, sizeof attest),
+                  signature = qm_out_init(sig, sizeof sig);
+    put_attest(&quote, b, visit, &b->signer.keys->key[key], next, safe,
+               qm_gen_image_at(image)->firmware, pcr);
     qm_err err = qm_gen_sign(&b->signer, &b->hasher, key, attest, quote.len, &signature, fault);
     if (err != QM_OK)
         return err;
     if (b->hasher.bad || quote.full || signature.full)
         return qm_fail(fault, QM_E_CRYPTO, 0, "hashing failed");
 
-    /* one collector in sixteen is an old one that reads no PCRs: they are proven by the log or by the baseline */
+    /* one collector in sixteen is an old one that reads no PCRs: they are proven by the log or by
+     * the baseline */
     bool old_agent = qm_gen_u64(seed, machine, QM_FOR_AGENT, 0) % 16 == 0;
     char id[QM_GEN_ID_MAX];
     msgpack_packer pk;
-    msgpack_packer_init(&pk, out, msgpack_sbuffer_write);
+    struct sink sink = {out, false};
+    msgpack_packer_init(&pk, &sink, sink_write);
     qm_gen_machine_id(seed, machine, id);
     msgpack_pack_map(&pk, old_agent ? 8 : 9);
     pack_text(&pk, "v");
@@ -277,5 +305,5 @@ qm_err qm_gen_machine_measure(struct qm_gen_bench *b, const struct qm_gen_visit 
                                  of_round(seed, machine, visit->round, ROUND_T) % JITTER_MS);
     pack_text(&pk, "agent");
     pack_text(&pk, old_agent ? "qm-collect/0.9.2" : "qm-collect/1.4.0");
-    return QM_OK;
+    return !sink.failed ? QM_OK : qm_fail(fault, QM_E_NOMEM, 0, "out of memory");
 }

@@ -1,6 +1,7 @@
-/* Every choice that gen makes comes from here: a function of seed, unit (a machine), purpose and counter, and of nothing else.
- * So a fleet is the same whatever the number of workers, and a machine's nature never depends on the round. No secret
- * is made this way: keys come from the system's random source. */
+/* Every choice that gen makes comes from here: a function of seed, unit (a machine), purpose and
+ * counter, and of nothing else. So a fleet is the same whatever the number of workers, and a
+ * machine's nature never depends on the round. No secret is made this way: keys come from the
+ * system's random source. */
 #ifndef QM_GEN_RAND_H
 #define QM_GEN_RAND_H
 
@@ -17,12 +18,13 @@ enum qm_gen_purpose {
     QM_FOR_UPDATE,
     QM_FOR_BIRTH, /* clock and counts before the first round */
     QM_FOR_PARENT,
-    QM_FOR_PATCH,  /* + enum qm_gen_patch_kind */
-    QM_FOR_DIGEST = 64, /* + a number of the event */
+    QM_FOR_PATCH,           /* + enum qm_gen_patch_kind */
+    QM_FOR_DIGEST = 64,     /* + a number of the event */
     QM_FOR_ROUND = 1 << 20, /* + the round */
 };
 
-/* The finalizer of splitmix64: a bijection in which every input bit moves about half of the output. */
+/* The finalizer of splitmix64: a bijection in which every input bit moves about half of the output.
+ */
 static inline uint64_t qm_gen_mix(uint64_t x)
 {
     x += 0x9e3779b97f4a7c15u;

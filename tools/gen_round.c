@@ -22,7 +22,8 @@ enum {
     ENROLL_LINE_MAX = 4096,
 };
 
-qm_err qm_gen_enroll(int dir_fd, const struct qm_gen_params *params, const struct qm_gen_keys *keys, struct qm_fault *fault)
+qm_err qm_gen_enroll(int dir_fd, const struct qm_gen_params *params, const struct qm_gen_keys *keys,
+                     struct qm_fault *fault)
 {
     static const char name[] = "enroll.ndjson", part[] = "enroll.ndjson.part";
     enum { CHUNK = 1 << 18 };
@@ -30,19 +31,21 @@ qm_err qm_gen_enroll(int dir_fd, const struct qm_gen_params *params, const struc
     struct qm_gen_templates templates = {{NULL, NULL}, 0};
     struct qm_gen_bench bench = {0};
     int fd = -1;
-    qm_err err = chunk != NULL ? qm_gen_hasher_open(&bench.hasher, fault) : qm_fail(fault, QM_E_NOMEM, 0, "out of memory");
+    qm_err err = chunk != NULL ? qm_gen_hasher_open(&bench.hasher, fault)
+                               : qm_fail(fault, QM_E_NOMEM, 0, "out of memory");
     if (err == QM_OK)
         err = qm_gen_templates_open(&templates, params, false, &bench.hasher, fault);
     if (err == QM_OK && (bench.log = malloc(templates.log_len_max)) == NULL)
         err = qm_fail(fault, QM_E_NOMEM, 0, "out of memory");
-    if (err == QM_OK && (fd = openat(dir_fd, part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)) < 0)
+    if (err == QM_OK &&
+        (fd = openat(dir_fd, part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)) < 0)
         err = qm_fail(fault, QM_E_IO, errno, "cannot write %s", name);
     struct qm_out o = qm_out_init(chunk, CHUNK);
     for (uint64_t m = 0; m < params->instances && err == QM_OK; m++) {
         uint8_t pcr[QM_GEN_PCRS][32];
         if (params->baseline)
-            (void)qm_gen_measure(&templates.of[0][qm_gen_image_of(params->seed, m)], &bench.hasher, params->seed, m, false,
-                                 bench.log, pcr);
+            (void)qm_gen_measure(&templates.of[0][qm_gen_image_of(params->seed, m)], &bench.hasher,
+                                 params->seed, m, false, bench.log, pcr);
         qm_gen_machine_enroll(&o, params->seed, m, &keys->key[m % keys->count],
                               params->baseline ? (const uint8_t(*)[32])pcr : NULL);
         if (o.cap - o.len < ENROLL_LINE_MAX || m + 1 == params->instances) {
@@ -77,10 +80,10 @@ static int compare_ranks(const void *a, const void *b)
     return x->machine < y->machine ? -1 : x->machine > y->machine;
 }
 
-/* Marks exactly round(count * share) machines (a half rounds to even) with bit: those that rank lowest by seed and machine.
- * So a larger share includes a smaller one's machines. */
-static qm_err mark_share(uint8_t *marks, uint8_t bit, uint64_t count, double share, uint64_t seed, enum qm_gen_purpose purpose,
-                         uint64_t *marked, struct qm_fault *fault)
+/* Marks exactly round(count * share) machines (a half rounds to even) with bit: those that rank
+ * lowest by seed and machine. So a larger share includes a smaller one's machines. */
+static qm_err mark_share(uint8_t *marks, uint8_t bit, uint64_t count, double share, uint64_t seed,
+                         enum qm_gen_purpose purpose, uint64_t *marked, struct qm_fault *fault)
 {
     *marked = (uint64_t)rint((double)count * share);
     if (*marked == 0)
@@ -131,7 +134,8 @@ static void file_name(const struct job *job, uint64_t file, char *name, size_t c
     snprintf(name, cap, "%s%s.mpk", dir, id);
 }
 
-static qm_err flush(struct job *job, int fd, msgpack_sbuffer *buffer, const char *name, struct qm_fault *fault)
+static qm_err flush(struct job *job, int fd, msgpack_sbuffer *buffer, const char *name,
+                    struct qm_fault *fault)
 {
     job->bytes += buffer->size;
     qm_err err = qm_gen_write_all(fd, buffer->data, buffer->size, name, fault);
@@ -139,22 +143,26 @@ static qm_err flush(struct job *job, int fd, msgpack_sbuffer *buffer, const char
     return err;
 }
 
-static qm_err write_records(struct job *job, struct qm_gen_bench *bench, msgpack_sbuffer *buffer, uint64_t file,
-                            struct qm_gen_tally *tally, struct qm_fault *fault)
+static qm_err write_records(struct job *job, struct qm_gen_bench *bench, msgpack_sbuffer *buffer,
+                            uint64_t file, struct qm_gen_tally *tally, struct qm_fault *fault)
 {
     char name[QM_GEN_ID_MAX + 48];
     uint64_t from = file * job->params->per_file;
-    uint64_t to = job->params->instances - from > job->params->per_file ? from + job->params->per_file : job->params->instances;
+    uint64_t to = job->params->instances - from > job->params->per_file
+                      ? from + job->params->per_file
+                      : job->params->instances;
     file_name(job, file, name, sizeof name);
     int fd = openat(job->spool_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
     if (fd < 0)
         return qm_fail(fault, QM_E_IO, errno, "cannot write %s", name);
     qm_err err = QM_OK;
     for (uint64_t m = from; m < to && err == QM_OK && !job->stop; m++) {
-        struct qm_gen_visit visit = {m, job->round, (job->marks[m] & TAMPERED) != 0, (job->marks[m] & UPDATED) != 0};
+        struct qm_gen_visit visit = {m, job->round, (job->marks[m] & TAMPERED) != 0,
+                                     (job->marks[m] & UPDATED) != 0};
         struct qm_gen_state prev = job->state[m];
         enum qm_gen_boot boot;
-        err = qm_gen_machine_measure(bench, &visit, job->first ? NULL : &prev, &job->state[m], &boot, buffer, fault);
+        err = qm_gen_machine_measure(bench, &visit, job->first ? NULL : &prev, &job->state[m],
+                                     &boot, buffer, fault);
         tally->rebooted += boot == QM_GEN_REBOOTED;
         tally->resumed += boot == QM_GEN_RESUMED;
         job->records++;
@@ -179,7 +187,8 @@ static void *work(void *arg)
     msgpack_sbuffer_init(&buffer);
     qm_err err = qm_gen_bench_open(&bench, job->params, job->templates, job->keys, &fault);
     if (err == QM_OK) {
-        for (uint64_t file; err == QM_OK && !job->stop && (file = job->next_file++) < job->file_count;)
+        for (uint64_t file;
+             err == QM_OK && !job->stop && (file = job->next_file++) < job->file_count;)
             err = write_records(job, &bench, &buffer, file, &tally, &fault);
         qm_gen_bench_close(&bench);
     }
@@ -205,9 +214,10 @@ static void show_progress(struct job *job)
     while ((done = job->records) < total && !job->stop) {
         nanosleep(&sixth, NULL);
         clock_gettime(CLOCK_MONOTONIC, &now);
-        double seconds = (double)(now.tv_sec - start.tv_sec) + (double)(now.tv_nsec - start.tv_nsec) / 1e9;
-        fprintf(stderr, "\r%llu of %llu machines, %.0f/s, %.1f MB ", (unsigned long long)done, (unsigned long long)total,
-                (double)done / seconds, (double)job->bytes / 1e6);
+        double seconds =
+            (double)(now.tv_sec - start.tv_sec) + (double)(now.tv_nsec - start.tv_nsec) / 1e9;
+        fprintf(stderr, "\r%llu of %llu machines, %.0f/s, %.1f MB ", (unsigned long long)done,
+                (unsigned long long)total, (double)done / seconds, (double)job->bytes / 1e6);
     }
     fputs("\r\033[K", stderr);
 }
@@ -245,8 +255,9 @@ static qm_err make_spool(struct job *job, int dir_fd, const char *part, struct q
     return QM_OK;
 }
 
-qm_err qm_gen_round_make(int dir_fd, const struct qm_gen_params *params, const struct qm_gen_keys *keys,
-                         const struct qm_gen_round *round, struct qm_gen_state *state, bool first, struct qm_gen_tally *tally,
+qm_err qm_gen_round_make(int dir_fd, const struct qm_gen_params *params,
+                         const struct qm_gen_keys *keys, const struct qm_gen_round *round,
+                         struct qm_gen_state *state, bool first, struct qm_gen_tally *tally,
                          struct qm_fault *fault)
 {
     char part[40];
@@ -268,10 +279,11 @@ qm_err qm_gen_round_make(int dir_fd, const struct qm_gen_params *params, const s
     if (err == QM_OK && marks == NULL)
         err = qm_fail(fault, QM_E_NOMEM, 0, "out of memory");
     if (err == QM_OK)
-        err = mark_share(marks, TAMPERED, params->instances, round->tamper, params->seed, QM_FOR_TAMPER, &job.tally.tampered,
-                         fault);
+        err = mark_share(marks, TAMPERED, params->instances, round->tamper, params->seed,
+                         QM_FOR_TAMPER, &job.tally.tampered, fault);
     if (err == QM_OK)
-        err = mark_share(marks, UPDATED, params->instances, round->update, params->seed, QM_FOR_UPDATE, &job.tally.updated, fault);
+        err = mark_share(marks, UPDATED, params->instances, round->update, params->seed,
+                         QM_FOR_UPDATE, &job.tally.updated, fault);
     if (err == QM_OK)
         err = qm_gen_templates_open(&templates, params, job.tally.updated != 0, &hasher, fault);
     if (err == QM_OK)

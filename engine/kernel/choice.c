@@ -4,6 +4,9 @@
 /* Best first: the first that serves a class and runs here gets it. The portable one is last and
  * serves all. */
 const struct qm_sig_kernel *const qm_sig_kernels[] = {
+#if defined(__x86_64__)
+    &qm_sig_rsa_ifma512, &qm_sig_p256_ifma512, &qm_sig_p384_ifma512,
+#endif
     &qm_sig_openssl,
 };
 const size_t qm_sig_kernel_count = QM_COUNT(qm_sig_kernels);

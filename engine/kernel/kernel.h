@@ -144,6 +144,11 @@ extern const struct qm_hash_kernel *const qm_hash_kernels[];
 extern const size_t qm_hash_kernel_count;
 
 extern const struct qm_sig_kernel qm_sig_openssl;
+#if defined(__x86_64__)
+extern const struct qm_sig_kernel qm_sig_p256_ifma512;
+extern const struct qm_sig_kernel qm_sig_p384_ifma512;
+extern const struct qm_sig_kernel qm_sig_rsa_ifma512;
+#endif
 extern const struct qm_hash_kernel qm_hash_openssl;
 #if defined(__x86_64__)
 extern const struct qm_hash_kernel qm_hash_avx512sha;

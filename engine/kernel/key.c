@@ -2,6 +2,8 @@
  * enrolment, and what it writes is believed by every kernel afterwards. */
 #include "engine/kernel/key.h"
 
+#include "engine/kernel/ec_comb.h"
+
 #include <openssl/bn.h>
 #include <openssl/ec.h>
 #include <openssl/obj_mac.h>
@@ -147,6 +149,20 @@ static qm_err on_curve(int nid, const uint64_t *limbs, size_t k, bool *on, struc
     return able ? QM_OK : qm_fail(fault, QM_E_CRYPTO, 0, "OpenSSL could not set up the curve");
 }
 
+/* The table that vector kernels read (ec_comb.h), behind the coordinates. */
+static void add_comb(struct qm_key *key, const struct qm_ec_curve *curve,
+                     const struct qm_ec_comb_shape *shape)
+{
+    size_t bytes = qm_ec_comb_bytes(curve, shape);
+    if (bytes > QM_KEY_BYTES_MAX - key->bytes)
+        return;
+    key->extra_off = key->bytes;
+    key->extra_bytes = (uint32_t)bytes;
+    key->bytes += (uint32_t)bytes;
+    qm_ec_comb_make(curve, shape, key->limbs, key->limbs + curve->words,
+                    (uint8_t *)key + key->extra_off);
+}
+
 static qm_err make_ec(const struct qm_public_numbers *in, struct qm_key *out,
                       struct qm_fault *fault)
 {
@@ -175,6 +191,7 @@ static qm_err make_ec(const struct qm_public_numbers *in, struct qm_key *out,
         return err;
     if (!on)
         return qm_fail(fault, QM_E_REFUSED, 0, "the public point is not on %s", name);
+    add_comb(out, p256 ? &qm_ec_p256 : &qm_ec_p384, p256 ? &qm_ec_p256_key : &qm_ec_p384_key);
     return QM_OK;
 }
 
