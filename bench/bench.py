@@ -17,6 +17,7 @@ SECTIONS = ['end-to-end', 'stages', 'signatures', 'sha256', 'memory', 'cold']
 RIVALS = {'parse': 'straightforward: key parsed per record', 'cached': 'straightforward: key cached, new contexts',
           'kept': 'straightforward: everything kept'}
 MIB = 1 << 20
+WINDOW_KIB = 1024  # what the reader aims at for records of this size
 
 
 class Failed(Exception):
@@ -320,7 +321,7 @@ class Bench:
             fleet = Fleet(self, kind).make()
             files = fleet.files()[:3 if self.quick else 10]
             emit({'bench': 'stages', 'what': 'fleet', 'value': kind})
-            lines = self.child_lines([self.program('bench_stages'), fleet.table, str(3 if self.quick else 15), *files])
+            lines = self.child_lines([self.program('bench_stages'), fleet.table, str(3 if self.quick else 15), str(WINDOW_KIB), *files])
             small = {'decode', 'table look-up', 'attest and', 'attest digests', 'log walk', 'composites', 'result, msgpack'}
             for line in lines:
                 if any(line['what'].startswith(s) for s in small):

@@ -3,7 +3,7 @@
  * batch by batch, and the clock is read between two stages. So each finds the caches as the stage
  * before it left them, and what it costs is what it costs in `verify`.
  *
- *     bench_stages TABLE ROUNDS FILE...
+ *     bench_stages TABLE ROUNDS WINDOW_KIB FILE...
  *
  * Windows take turns: one goes through the stages taken apart, the next through qm_verify as it is
  * ("engine"), which is the check that the parts make up the whole. One JSON line a stage: us of CPU
@@ -16,11 +16,9 @@
 #include "engine/replay.h"
 #include "engine/verify.h"
 
-enum {
-    WINDOW_BYTES = 1 << 20,
-    OUT_BYTES = 64 * 1024 * QM_VERIFY_BATCH,
-    COMPOSITE_ROOM = QM_PCR_COUNT * 32
-};
+static size_t window_bytes;
+
+enum { OUT_BYTES = 64 * 1024 * QM_VERIFY_BATCH, COMPOSITE_ROOM = QM_PCR_COUNT * 32 };
 
 enum stage {
     READ,
@@ -238,7 +236,7 @@ static void one_file(const char *name)
     for (;;) {
         size_t used;
         uint64_t t = cpu_ns();
-        ssize_t n = pread(fd, b.window, WINDOW_BYTES, (off_t)off);
+        ssize_t n = pread(fd, b.window, window_bytes, (off_t)off);
         if (n <= 0)
             break;
         uint64_t read_at = cpu_ns();
@@ -284,25 +282,26 @@ static void prepare(const char *table_path)
     }
     qm_replay_init(&b.replay, memory(qm_replay_size(QM_VERIFY_LOG_BYTES, QM_VERIFY_BATCH)),
                    QM_VERIFY_LOG_BYTES, QM_VERIFY_BATCH, &b.use);
-    b.window = memory(WINDOW_BYTES);
+    b.window = memory(window_bytes);
     b.out = qm_out_init(memory(OUT_BYTES), OUT_BYTES);
 }
 
 int main(int argc, char **argv)
 {
     static double us[STAGE_COUNT][ROUNDS_MAX];
-    long rounds = argc > 3 ? strtol(argv[2], NULL, 10) : 0;
-    if (rounds < 1 || rounds > ROUNDS_MAX)
-        die("bench_stages", "usage: bench_stages TABLE ROUNDS FILE...");
+    long rounds = argc > 4 ? strtol(argv[2], NULL, 10) : 0;
+    window_bytes = argc > 4 ? 1024 * strtoul(argv[3], NULL, 10) : 0;
+    if (rounds < 1 || rounds > ROUNDS_MAX || window_bytes == 0)
+        die("bench_stages", "usage: bench_stages TABLE ROUNDS WINDOW_KIB FILE...");
     prepare(argv[1]);
-    for (int i = 3; i < argc; i++)
+    for (int i = 4; i < argc; i++)
         one_file(argv[i]); /* warms up: caches, block checksums of the table */
     b.extends = b.bad = 0;
     uint64_t apart = 0;
     for (long r = 0; r < rounds; r++) {
         memset(b.ns, 0, sizeof b.ns);
         memset(b.records, 0, sizeof b.records);
-        for (int i = 3; i < argc; i++)
+        for (int i = 4; i < argc; i++)
             one_file(argv[i]);
         for (unsigned s = 0; s < STAGE_COUNT; s++)
             us[s][r] = (double)b.ns[s] / 1e3 / (double)b.records[s];
