@@ -41,7 +41,8 @@ struct qm_event {
     uint32_t type;
     bool extends;   /* everything but EV_NO_ACTION */
     struct qm_span data;
-    const uint8_t *digest[QM_HASH_COUNT]; /* by enum qm_hash; NULL where the event has none of that bank */
+    const uint8_t *digest[QM_HASH_COUNT]; /* by enum qm_hash; NULL where the event has none of that bank. The header event
+                                             has a SHA-1 one, whatever it announces */
 };
 
 enum qm_log_step { QM_LOG_EVENT, QM_LOG_END, QM_LOG_MALFORMED };

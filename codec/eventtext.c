@@ -157,6 +157,15 @@ static void put_path(struct qm_emit *j, const char *key, struct qm_span path)
         put_bool(j, "malformed", true);
 }
 
+/* A string in front of other fields: a byte of length, then text, often with its NUL. */
+static struct qm_span short_text(struct qm_cur *c)
+{
+    struct qm_span s = qm_cur_span(c, qm_cur_u8(c));
+    while (s.len != 0 && s.p[s.len - 1] == 0)
+        s.len--;
+    return s;
+}
+
 /* ---- data of no particular form
  * ------------------------------------------------------------------------------------ */
 
@@ -291,15 +300,6 @@ static bool json_spec_id(struct qm_emit *j, struct qm_span d)
     return qm_cur_done(&c);
 }
 
-/* A string of SP800-155 events: a byte of length, then text with its NUL. */
-static struct qm_span short_string(struct qm_cur *c)
-{
-    struct qm_span s = qm_cur_span(c, qm_cur_u8(c));
-    while (s.len != 0 && s.p[s.len - 1] == 0)
-        s.len--;
-    return s;
-}
-
 static void put_locator(struct qm_emit *j, const char *type_key, const char *key, struct qm_cur *c)
 {
     put_u64(j, type_key, qm_cur_le32(c));
@@ -318,8 +318,8 @@ static bool line_reference(struct qm_out *o, struct qm_span d)
     if (c.bad)
         return false;
     say(o, (struct qm_span){signature.p, strnlen((const char *)signature.p, signature.len)});
-    struct qm_span maker = short_string(&c);
-    struct qm_span model = short_string(&c);
+    struct qm_span maker = short_text(&c);
+    struct qm_span model = short_text(&c);
     if (c.bad) /* the first form names neither */
         return true;
     qm_out_text(o, ": ");
@@ -347,9 +347,9 @@ static bool json_reference(struct qm_emit *j, struct qm_span d)
     if (!starts_with(d, "SP800-155 Event2") && !starts_with(d, "SP800-155 Event3"))
         return true;
     for (size_t i = 0; i < QM_COUNT(strings); i++)
-        put_text(j, strings[i], short_string(&c));
+        put_text(j, strings[i], short_text(&c));
     put_u64(j, "firmware_manufacturer_id", qm_cur_le32(&c));
-    put_text(j, "firmware_version", short_string(&c));
+    put_text(j, "firmware_version", short_text(&c));
     if (starts_with(d, "SP800-155 Event3")) {
         put_locator(j, "rim_locator_type", "rim_locator", &c);
         put_locator(j, "platform_certificate_locator_type", "platform_certificate_locator", &c);
@@ -447,11 +447,11 @@ static bool json_blob(struct qm_emit *j, struct qm_span d)
     return true;
 }
 
-/* UEFI_PLATFORM_FIRMWARE_BLOB2: a description in front. */
+/* UEFI_PLATFORM_FIRMWARE_BLOB2 */
 static bool line_blob2(struct qm_out *o, struct qm_span d)
 {
     struct qm_cur c = qm_cur_init(d.p, d.len);
-    struct qm_span description = qm_cur_span(&c, qm_cur_u8(&c));
+    struct qm_span description = short_text(&c);
     if (c.bad || qm_cur_left(&c) != FV_BLOB_SIZE)
         return line_any(o, d);
     say(o, description);
@@ -462,7 +462,7 @@ static bool line_blob2(struct qm_out *o, struct qm_span d)
 static bool json_blob2(struct qm_emit *j, struct qm_span d)
 {
     struct qm_cur c = qm_cur_init(d.p, d.len);
-    struct qm_span description = qm_cur_span(&c, qm_cur_u8(&c));
+    struct qm_span description = short_text(&c);
     if (c.bad || qm_cur_left(&c) != FV_BLOB_SIZE)
         return json_any(j, d);
     put_text(j, "description", description);
@@ -546,17 +546,17 @@ static bool json_devices(struct qm_emit *j, struct qm_span d)
 static bool line_tables2(struct qm_out *o, struct qm_span d)
 {
     struct qm_cur c = qm_cur_init(d.p, d.len);
-    struct qm_span description = qm_cur_span(&c, qm_cur_u8(&c));
+    struct qm_span description = short_text(&c);
     if (c.bad)
         return false;
-    say(o, (struct qm_span){description.p, strnlen((const char *)description.p, description.len)});
+    say(o, description);
     qm_out_text(o, ": ");
     return line_table_list(o, c);
 }
 static bool json_tables2(struct qm_emit *j, struct qm_span d)
 {
     struct qm_cur c = qm_cur_init(d.p, d.len);
-    struct qm_span description = qm_cur_span(&c, qm_cur_u8(&c));
+    struct qm_span description = short_text(&c);
     if (c.bad)
         return false;
     put_text(
@@ -579,6 +579,17 @@ static size_t ipl_label_len(struct qm_span d)
         if (starts_with(d, ipl_labels[i]))
             return strlen(ipl_labels[i]);
     return 0;
+}
+
+/* What has a label is text, whatever its bytes. */
+static bool line_ipl(struct qm_out *o, struct qm_span d)
+{
+    if (ipl_label_len(d) == 0)
+        return line_any(o, d);
+    while (d.len != 0 && d.p[d.len - 1] == 0)
+        d.len--;
+    say(o, d);
+    return true;
 }
 
 static bool json_ipl(struct qm_emit *j, struct qm_span d)
@@ -1255,7 +1266,7 @@ static const struct decoder {
     {0x00000008, FORM_ANY, line_version, json_version},        /* EV_S_CRTM_VERSION */
     {0x00000009, FORM_ANY, line_blob, json_blob},              /* EV_CPU_MICROCODE */
     {0x0000000b, FORM_ANY, line_devices, json_devices},        /* EV_TABLE_OF_DEVICES */
-    {0x0000000d, FORM_IPL, line_any, json_ipl},                /* EV_IPL */
+    {0x0000000d, FORM_IPL, line_ipl, json_ipl},                /* EV_IPL */
     {0x00000013, FORM_ANY, line_blob2, json_blob2},            /* EV_POST_CODE2 */
     {0x80000001, FORM_VARIABLE, line_variable, json_variable}, /* EV_EFI_VARIABLE_DRIVER_CONFIG */
     {0x80000002, FORM_VARIABLE, line_variable, json_variable}, /* EV_EFI_VARIABLE_BOOT */
@@ -1304,7 +1315,7 @@ void qm_event_json(const struct qm_event *e, struct qm_out *o)
         j = before;
         o->len = mark;
         put_bool(&j, "malformed", true);
-        put_hex(&j, "data", e->data);
+        put_any(&j, e->data);
     }
     qm_emit_end(&j);
 }

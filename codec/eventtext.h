@@ -15,8 +15,8 @@
 enum { QM_EVENT_LINE_MAX = 8 * 1024 };
 void qm_event_describe(const struct qm_event *e, struct qm_out *o);
 
-/* Appends a JSON object with what could be read of the data; {"malformed":true,"data":hex} where it
- * is not what its type asks for. Never longer than qm_event_json_max of the data. */
+/* Appends a JSON object with what could be read of the data; where it is not what its type asks
+ * for, "malformed" and the data as text or hex. Never longer than qm_event_json_max of the data. */
 void qm_event_json(const struct qm_event *e, struct qm_out *o);
 static inline size_t qm_event_json_max(size_t data_len)
 {

@@ -371,7 +371,7 @@ enum qm_frame qm_evidence_read(struct qm_span bytes, struct qm_evidence *out)
     return QM_FRAME_RECORD;
 }
 
-void qm_evidence_pcrs(const struct qm_evidence *e, enum qm_hash bank, const uint8_t *values[QM_PCR_COUNT])
+void qm_evidence_pcrs(const struct qm_evidence *e, enum qm_hash bank, const uint8_t **values)
 {
     struct reader r = {e->pcrs.p, e->pcrs.p + e->pcrs.len, QM_FRAME_RECORD, false};
     struct token t;

@@ -34,8 +34,8 @@ enum qm_frame {
 enum qm_frame qm_evidence_read(struct qm_span bytes, struct qm_evidence *out);
 
 /* The values of one bank of e->pcrs: values[i] points at PCR i's value for the bits of e->pcr_mask[bank], the rest is not
- * written. e must not be malformed. */
-void qm_evidence_pcrs(const struct qm_evidence *e, enum qm_hash bank, const uint8_t *values[QM_PCR_COUNT]);
+ * written (QM_PCR_COUNT pointers of room). e must not be malformed. */
+void qm_evidence_pcrs(const struct qm_evidence *e, enum qm_hash bank, const uint8_t **values);
 
 /* Finds the end of one msgpack value that comes in pieces. Start with {.pending = 1}. */
 struct qm_skip {

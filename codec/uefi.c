@@ -148,8 +148,10 @@ bool qm_text_is_utf8(struct qm_span *s)
         if ((n = qm_utf8_read(s->p + i, len - i, &code)) == 0 || !printable(code))
             return false;
     }
-    s->len = len != 0 ? len : s->len;
-    return len != 0;
+    if (len == 0)
+        return false;
+    s->len = len;
+    return true;
 }
 
 /* Most binary data could be Chinese: at least half of it must be ASCII, and none beyond what
@@ -168,8 +170,10 @@ bool qm_text_is_ucs2(struct qm_span *s)
             return false;
         ascii += code < 0x80;
     }
-    s->len = len != 0 ? len : s->len;
-    return len >= 4 && 4 * ascii >= len;
+    if (len < 4 || 4 * ascii < len)
+        return false;
+    s->len = len;
+    return true;
 }
 
 bool qm_efi_variable_read(struct qm_span data, struct qm_efi_variable *out)

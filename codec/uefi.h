@@ -23,7 +23,7 @@ void qm_out_0x(struct qm_out *o, uint64_t v);
  * odd last byte is left out. */
 void qm_ucs2_write(struct qm_out *o, struct qm_span s);
 bool qm_ucs2_is(struct qm_span s, const char *ascii);
-/* Is it text (printable, not empty)? Trailing NULs are cut off s. */
+/* Is it text (printable, not empty)? If so, trailing NULs are cut off s. */
 bool qm_text_is_utf8(struct qm_span *s);
 bool qm_text_is_ucs2(struct qm_span *s);
 

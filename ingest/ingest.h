@@ -61,7 +61,7 @@ qm_err qm_worklist_add_files0(struct qm_worklist *w, const char *list, struct qm
 uint64_t qm_worklist_files(const struct qm_worklist *w); /* found so far */
 uint64_t qm_worklist_errors(const struct qm_worklist *w); /* reported so far */
 uint64_t qm_worklist_others(const struct qm_worklist *w); /* names in directories that are no *.mpk file: not read */
-uint64_t qm_worklist_done_files(const struct qm_worklist *w); /* taken up so far; for progress */
+uint64_t qm_worklist_done_files(const struct qm_worklist *w); /* read to their end, or given up, so far */
 size_t qm_worklist_bytes(const struct qm_worklist *w); /* memory held */
 void qm_worklist_close(struct qm_worklist *w);
 

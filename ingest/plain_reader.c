@@ -93,24 +93,23 @@ enum qm_fetch qm_fetch_small(struct qm_worklist *w, struct qm_entry *e, bool cac
     if (fd < 0)
         return cached_only ? QM_FETCH_COLD : qm_fetch_open_failed(w, e, errno);
 
-    /* The second read tells the end from a failure in the middle: both make the first one short. */
-    int flags = cached_only ? RWF_NOWAIT : 0;
-    size_t n = 0;
-    uint8_t beyond;
+    /* All that the size promises, and no more: anything else (a failure in the middle, a file that
+     * changes, what is no file at all) is for the slow path to look into. */
+    struct stat st;
     enum qm_fetch got = QM_FETCH_QUEUE;
-    for (;;) {
-        struct iovec to = {n < QM_SLOT_BYTES ? slot + n : &beyond,
-                           n < QM_SLOT_BYTES ? QM_SLOT_BYTES - n : 1};
-        ssize_t more = preadv2(fd, &to, 1, (off_t)n, flags);
-        if (more < 0 && errno == EINTR)
-            continue;
-        if (more == 0 && n != 0)
-            got = QM_FETCH_WHOLE; /* nothing at all may be an odd thing that is no file */
-        if (more < 0 && cached_only)
-            got = QM_FETCH_COLD;
-        if (more <= 0 || n == QM_SLOT_BYTES)
-            break;
-        n += (size_t)more;
+    size_t n = 0;
+    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 0 &&
+        st.st_size <= QM_SLOT_BYTES) {
+        for (ssize_t more = 1; more > 0 && n<(size_t)st.st_size; n += more> 0 ? (size_t)more : 0) {
+            struct iovec to = {slot + n, QM_SLOT_BYTES - n};
+            do
+                more = preadv2(fd, &to, 1, (off_t)n, cached_only ? RWF_NOWAIT : 0);
+            while (more < 0 && errno == EINTR);
+            if (more < 0 && cached_only)
+                got = QM_FETCH_COLD;
+        }
+        if (n == (size_t)st.st_size)
+            got = QM_FETCH_WHOLE;
     }
     close(fd);
     *len = n;

@@ -139,13 +139,17 @@ static size_t flight_deliver(struct qm_reader *r, struct qm_flight *f)
         bytes += slot->len;
     }
     atomic_fetch_add_explicit(&r->read_bytes, bytes, memory_order_relaxed);
+    size_t queued = 0;
     pthread_mutex_lock(&w->lock);
     for (size_t i = 0; i < f->count; i++)
-        if (f->slot[i].got == QM_FETCH_QUEUE)
+        if (f->slot[i].got == QM_FETCH_QUEUE) {
             qm_queue_push(w, f->slot[i].entry);
+            queued++;
+        }
     w->pending -= (uint32_t)f->count;
     pthread_cond_broadcast(&w->changed);
     pthread_mutex_unlock(&w->lock);
+    qm_file_done(w, f->count - queued);
     f->count = 0;
     return pieces;
 }
@@ -265,6 +269,7 @@ static enum turn next_queued(struct qm_reader *r, struct qm_batch *out, struct q
         int fd = e->kind == QM_ENTRY_STDIN ? STDIN_FILENO : qm_entry_open(w, e, &st);
         if (fd < 0) {
             resolve(w, 1);
+            qm_file_done(w, 1);
             continue;
         }
         bool fits = !e->large && (pieces == 0 || used + (uint64_t)st.st_size <= QM_WHOLE_MAX);
@@ -272,6 +277,7 @@ static enum turn next_queued(struct qm_reader *r, struct qm_batch *out, struct q
             pieces++;
             close(fd);
             resolve(w, 1);
+            qm_file_done(w, 1);
         } else if (pieces == 0) {
             begin_stream(w, e, fd, &st, held);
             return TURN_STREAM;

@@ -66,6 +66,11 @@ void qm_stream_begin(struct qm_stream *s, struct qm_entry *e, int fd, const stru
 /* Fills the reader's window from s, which the caller holds. False: stopped while nothing came. */
 bool qm_stream_window(struct qm_reader *r, struct qm_stream *s, const _Atomic bool *stop);
 
+static inline void qm_file_done(struct qm_worklist *w, size_t n)
+{
+    atomic_fetch_add_explicit(&w->done, n, memory_order_relaxed);
+}
+
 static inline bool qm_stopped(const _Atomic bool *stop)
 {
     return stop != NULL && atomic_load_explicit(stop, memory_order_relaxed);

@@ -101,7 +101,7 @@ uint64_t qm_worklist_others(const struct qm_worklist *w)
 
 uint64_t qm_worklist_done_files(const struct qm_worklist *w)
 {
-    return atomic_load_explicit(&w->taken, memory_order_relaxed);
+    return atomic_load_explicit(&w->done, memory_order_relaxed);
 }
 
 size_t qm_worklist_bytes(const struct qm_worklist *w)
@@ -497,7 +497,6 @@ size_t qm_worklist_take(struct qm_worklist *w, size_t max, size_t *first)
     w->next += n;
     w->pending += (uint32_t)n;
     pthread_mutex_unlock(&w->lock);
-    atomic_fetch_add_explicit(&w->taken, n, memory_order_relaxed);
     return n;
 }
 

@@ -23,7 +23,7 @@
  * 8 17 and 21 k files/s, 16 29 and 30, 32 34 and 36, 64 31 and 37; hot, median CPU seconds of one
  * worker: 0.27, 0.29, 0.27, 0.30. Longest window, 640 MiB in files of 64 MiB, hot, least CPU
  * seconds of one worker in 7 runs: 128 KiB 0.075, 256 KiB 0.071, 512 KiB 0.062, 1 MiB 0.051 (12
- * GB/s; cold 1.9 GB/s, with two workers 2.4: the disk's limit). */
+ * GB/s; cold 2.0 GB/s, with two workers 2.5: the disk's limit). */
 enum {
     QM_SLOT_BYTES = 64 * 1024, /* a file up to this long is read in one go */
     QM_BATCH_FILES = 32,       /* files of a batch */
@@ -93,7 +93,7 @@ struct qm_worklist {
     pthread_mutex_t lock;
     pthread_cond_t changed; /* the queue grew, a stream was settled, pending sank */
     size_t next;
-    _Atomic uint64_t taken; /* for progress; next and what came straight from the queue */
+    _Atomic uint64_t done; /* files whose last bytes were delivered, or that could not be read; for progress */
     uint32_t queue_head, queue_tail;
     uint32_t pending;
     struct qm_stream **stream;

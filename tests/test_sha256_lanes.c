@@ -72,8 +72,7 @@ static void setup(void)
 
 TestSuite(sha256_lanes, .init = setup);
 
-/* ---- chains ------------------------------------------------------------------------------------
- */
+/* ---- chains ------------------------------------------------------------------------------ */
 
 /* The scalar twin: one extend as the specification has it. */
 static void extend_ref(uint8_t value[32], const uint8_t *digest)
@@ -235,8 +234,7 @@ Test(sha256_lanes, more_chains_than_a_window)
     }
 }
 
-/* ---- messages ----------------------------------------------------------------------------------
- */
+/* ---- messages ---------------------------------------------------------------------------- */
 
 struct message_set {
     struct qm_message message[BATCH_MAX];
@@ -323,8 +321,68 @@ Test(sha256_lanes, random_messages)
     }
 }
 
-/* ---- constants and order -----------------------------------------------------------------------
- */
+/* ---- bounds ------------------------------------------------------------------------------ */
+
+/* Everything in memory of exactly its size, for the address sanitizer to watch. */
+Test(sha256_lanes, reads_only_what_is_there)
+{
+    enum { COUNT = 2 * LANES_MAX + 1 };
+    struct qm_chain *chain = malloc(COUNT * sizeof *chain);
+    struct qm_message *message = malloc(COUNT * sizeof *message);
+    uint64_t have = qm_cpu_features();
+    for (uint32_t i = 0; i < COUNT; i++) {
+        uint32_t count = 1 + i % 7;
+        const uint8_t **digest = malloc(count * sizeof *digest);
+        for (uint32_t j = 0; j < count; j++)
+            digest[j] = memcpy(malloc(32), pool + 32 * j, 32);
+        chain[i] = (struct qm_chain){.digest = digest, .count = count};
+        uint32_t len = 1 + 5 * i;
+        message[i] = (struct qm_message){memcpy(malloc(len), pool, len), len, malloc(32)};
+    }
+    for (size_t k = 0; k < qm_hash_kernel_count; k++) {
+        struct qm_lane_use use = {0, 0};
+        if ((qm_hash_kernels[k]->cpu & ~have) != 0)
+            continue;
+        for (size_t count = 1; count <= COUNT; count++) {
+            qm_hash_kernels[k]->extend(chain + COUNT - count, count, &use);
+            qm_hash_kernels[k]->digest(message + COUNT - count, count);
+        }
+        for (size_t i = 0; i < COUNT; i++) {
+            uint8_t want[32];
+            SHA256(message[i].p, message[i].len, want);
+            cr_assert_arr_eq(message[i].digest, want, 32, "%s", qm_hash_kernels[k]->name);
+        }
+    }
+    for (size_t i = 0; i < COUNT; i++) {
+        for (uint32_t j = 0; j < chain[i].count; j++)
+            free((void *)(uintptr_t)chain[i].digest[j]);
+        free((void *)(uintptr_t)chain[i].digest);
+        free((void *)(uintptr_t)message[i].p);
+        free(message[i].digest);
+    }
+    free(chain);
+    free(message);
+}
+
+/* ---- choice, constants and order --------------------------------------------------------- */
+
+/* Where the SHA unit outruns the lanes, it is chosen, unless only others are allowed. */
+Test(sha256_lanes, the_faster_one_is_chosen)
+{
+    uint64_t have = qm_cpu_features();
+    struct qm_kernels k;
+    cr_assert_eq(qm_kernels_choose(&k, NULL, NULL), QM_OK);
+    if ((have & QM_CPU_FASTSHA) != 0)
+        cr_assert_str_eq(k.sha256->name, "shani");
+    else
+        cr_assert_eq(k.sha256->cpu & ~have, 0);
+    for (size_t i = 0; i < qm_hash_kernel_count; i++) {
+        if ((qm_hash_kernels[i]->cpu & ~have) != 0)
+            continue;
+        cr_assert_eq(qm_kernels_choose(&k, qm_hash_kernels[i]->name, NULL), QM_OK);
+        cr_assert_eq(k.sha256, qm_hash_kernels[i]);
+    }
+}
 
 /* K + W of the padding block, from K and the schedule as FIPS 180-4, 6.2.2 has it. */
 Test(sha256_lanes, padding_constants)

@@ -1,21 +1,51 @@
 /* enroll: lines of enrolments into the store, then the table. */
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "codec/emit.h"
+#include "engine/pool.h"
 #include "tools/command.h"
 #include "tools/options.h"
 #include "tools/store.h"
 
+/* Lines are taken in chunks: their ids are read by all workers side by side, the store says which lines it knows, the rest is
+ * parsed by all workers (keys and their constants are most of the work), and what was parsed goes into the store in order. */
+enum { CHUNK_LINES = 512, CHUNK_BYTES = 8 * 1024 * 1024, ENROLL_WORKERS_MAX = 16 };
+
+struct line {
+    const char *text;
+    size_t len;
+    uint64_t number;
+    uint8_t digest[32];
+    bool known;
+    qm_err err;
+    struct qm_fault fault;
+    struct qm_enrolment *enrolment;
+};
+
 struct job {
     struct qm_store *store;
-    struct qm_json *json;
-    struct qm_enrolment *enrolment;
     struct qm_enroll_options options;
     uint64_t lines, taken_new, taken_changed, keys_replaced, same, refused;
     bool progress;
+    unsigned worker_count;
+    struct worker *worker;
+    struct line *line; /* CHUNK_LINES */
+    size_t line_count;
+    char *text; /* CHUNK_BYTES */
+    size_t text_len;
+    struct qm_enrolment *enrolments; /* CHUNK_LINES */
+    bool whole;            /* what the workers do now: false the ids, true everything */
+    _Atomic size_t next;   /* the line that is taken up next */
+    _Atomic bool stop;
+};
+
+struct worker {
+    struct job *job;
+    struct qm_json *json;
 };
 
 static void complain_line(const char *file, uint64_t line, const char *why)
@@ -28,32 +58,86 @@ static void complain_line(const char *file, uint64_t line, const char *why)
             (unsigned long long)line, why);
 }
 
-/* One line without its end. QM_E_REFUSED with the reason. */
-static qm_err take_line(struct job *j, const char *line, size_t len, struct qm_fault *fault)
+static void parse(struct worker *w, struct line *l)
 {
-    uint8_t digest[32];
-    bool known;
+    if (!w->job->whole) {
+        qm_hash_one(QM_HASH_SHA256, (struct qm_span){(const uint8_t *)l->text, l->len}, l->digest);
+        l->err = l->len > QM_LINE_MAX ? qm_fail(&l->fault, QM_E_REFUSED, 0, "longer than %d bytes", QM_LINE_MAX)
+                                      : qm_enrolment_id(w->json, l->text, l->len, l->enrolment, &l->fault);
+    } else if (l->err == QM_OK && !l->known) {
+        l->err = qm_enrolment_read(w->json, l->text, l->len, l->enrolment, &l->fault);
+    }
+}
+
+static qm_err parse_some(void *worker, struct qm_fault *fault)
+{
+    struct worker *w = worker;
+    (void)fault; /* every line keeps its own */
+    for (size_t i; (i = atomic_fetch_add(&w->job->next, 1)) < w->job->line_count;)
+        parse(w, &w->job->line[i]);
+    return QM_OK;
+}
+
+static qm_err parse_all(struct job *j, bool whole, struct qm_fault *fault)
+{
+    void *workers[ENROLL_WORKERS_MAX];
+    struct qm_pool *pool;
+    j->whole = whole;
+    atomic_store(&j->next, 0);
+    if (j->worker_count == 1 || j->line_count < 8)
+        return parse_some(&j->worker[0], fault);
+    for (unsigned i = 0; i < j->worker_count; i++)
+        workers[i] = &j->worker[i];
+    qm_err err = qm_pool_start(&pool, j->worker_count, parse_some, workers, &j->stop, fault);
+    return err == QM_OK ? qm_pool_join(pool, fault) : err;
+}
+
+/* Puts a parsed line into the store. */
+static qm_err apply(struct job *j, struct line *l)
+{
     enum qm_enrolled what;
-    qm_hash_one(QM_HASH_SHA256, (struct qm_span){(const uint8_t *)line, len}, digest);
-    /* The id alone first: a line that is known needs no key parsed. */
-    qm_err err = qm_enrolment_id(j->json, line, len, j->enrolment, fault);
-    if (err == QM_OK)
-        err = qm_store_line_known(j->store, j->enrolment, digest, &known, fault);
+    /* known again: the line before may have been the same */
+    qm_err err = l->err == QM_OK && !l->known ? qm_store_line_known(j->store, l->enrolment, l->digest, &l->known, &l->fault) : l->err;
     if (err != QM_OK)
         return err;
-    if (known) {
+    if (l->known) {
         j->same++;
         return QM_OK;
     }
-    err = qm_enrolment_read(j->json, line, len, j->enrolment, fault);
-    if (err == QM_OK)
-        err = qm_store_enroll(j->store, j->enrolment, digest, &j->options, &what, fault);
+    err = qm_store_enroll(j->store, l->enrolment, l->digest, &j->options, &what, &l->fault);
     if (err != QM_OK)
         return err;
     j->taken_new += what == QM_ENROLLED_NEW;
     j->taken_changed += what == QM_ENROLLED_CHANGED;
     j->keys_replaced += what == QM_ENROLLED_KEY_REPLACED;
     return QM_OK;
+}
+
+static qm_err take_chunk(struct job *j, const char *file, struct qm_fault *fault)
+{
+    qm_err err = parse_all(j, false, fault);
+    for (size_t i = 0; err == QM_OK && i < j->line_count; i++)
+        if (j->line[i].err == QM_OK)
+            err = qm_store_line_known(j->store, j->line[i].enrolment, j->line[i].digest, &j->line[i].known, fault);
+    if (err == QM_OK)
+        err = parse_all(j, true, fault);
+    for (size_t i = 0; err == QM_OK && i < j->line_count; i++) {
+        struct line *l = &j->line[i];
+        err = apply(j, l);
+        if (err == QM_E_REFUSED) {
+            j->refused++;
+            complain_line(file, l->number, l->fault.text);
+            err = QM_OK;
+        } else if (err != QM_OK && fault != NULL) {
+            *fault = l->fault;
+        }
+    }
+    j->lines += j->line_count;
+    j->line_count = 0;
+    j->text_len = 0;
+    if (j->progress)
+        fprintf(stderr, "\r%llu lines\033[K", (unsigned long long)j->lines);
+    return err;
 }
 
 static bool blank(const char *line, size_t len)
@@ -64,51 +148,47 @@ static bool blank(const char *line, size_t len)
     return true;
 }
 
-/* One file, a bounded buffer at a time: a line over QM_LINE_MAX is refused and skipped. */
+/* Reads one line to the end of the chunk's text; what is over QM_LINE_MAX is read and dropped. False: the end of the file, and
+ * nothing was there. */
+static bool read_line(FILE *in, struct job *j, struct line *l)
+{
+    char *to = j->text + j->text_len;
+    size_t len = 0;
+    bool any = false;
+    int c;
+    while ((c = getc_unlocked(in)) != EOF && c != '\n') {
+        any = true;
+        if (len <= QM_LINE_MAX)
+            to[len++] = (char)c;
+    }
+    if (len != 0 && len <= QM_LINE_MAX && to[len - 1] == '\r')
+        len--;
+    *l = (struct line){.text = to, .len = len, .enrolment = &j->enrolments[j->line_count]};
+    return any || c != EOF;
+}
+
 static qm_err take_file(struct job *j, const char *name, struct qm_fault *fault)
 {
     FILE *in = strcmp(name, "-") == 0 ? stdin : fopen(name, "re");
     if (in == NULL)
         return qm_fail(fault, QM_E_IO, errno, "cannot open %s", name);
-    char *line = malloc(QM_LINE_MAX + 2);
-    qm_err err = line != NULL ? QM_OK : qm_fail(fault, QM_E_NOMEM, 0, "no memory for a line");
-    uint64_t number = 0;
-    for (bool more = true; err == QM_OK && more;) {
-        size_t len = 0;
-        bool any = false;
-        int c;
-        while ((c = getc_unlocked(in)) != EOF && c != '\n') {
-            any = true;
-            if (len <= QM_LINE_MAX)
-                line[len++] = (char)c;
-        }
-        more = c != EOF;
-        number++;
-        if ((!any && !more) || (len <= QM_LINE_MAX && blank(line, len)))
+    qm_err err = QM_OK;
+    struct line l;
+    for (uint64_t number = 1; err == QM_OK && read_line(in, j, &l); number++) {
+        if (blank(l.text, l.len))
             continue;
-        if (len != 0 && line[len - 1] == '\r')
-            len--;
-        j->lines++;
-        struct qm_fault why = {0};
-        if (len > QM_LINE_MAX)
-            err = qm_fail(&why, QM_E_REFUSED, 0, "longer than %d bytes", QM_LINE_MAX);
-        else
-            err = take_line(j, line, len, &why);
-        if (err == QM_E_REFUSED) {
-            j->refused++;
-            complain_line(name, number, why.text);
-            err = QM_OK;
-        } else if (err != QM_OK && fault != NULL) {
-            *fault = why;
-        }
-        if (j->progress && j->lines % 4096 == 0)
-            fprintf(stderr, "\r%llu lines\033[K", (unsigned long long)j->lines);
+        l.number = number;
+        j->line[j->line_count++] = l;
+        j->text_len += l.len;
+        if (j->line_count == CHUNK_LINES || CHUNK_BYTES - j->text_len < QM_LINE_MAX + 2)
+            err = take_chunk(j, name, fault);
     }
     if (err == QM_OK && ferror(in))
         err = qm_fail(fault, QM_E_IO, errno, "cannot read %s", name);
+    if (err == QM_OK && j->line_count != 0)
+        err = take_chunk(j, name, fault);
     if (j->progress)
         fputs("\r\033[K", stderr);
-    free(line);
     if (in != stdin)
         fclose(in);
     return err;
@@ -163,6 +243,34 @@ static qm_err take_all(struct job *j, char **files, int count, uint64_t *instanc
     return err == QM_OK ? qm_store_publish(j->store, &built, fault) : err;
 }
 
+static void job_close(struct job *j)
+{
+    for (unsigned i = 0; j->worker != NULL && i < j->worker_count; i++)
+        qm_json_close(j->worker[i].json);
+    free(j->worker);
+    free(j->line);
+    free(j->text);
+    free(j->enrolments);
+}
+
+static qm_err job_open(struct job *j, struct qm_fault *fault)
+{
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    j->worker_count = cpus < 1 ? 1 : cpus > ENROLL_WORKERS_MAX ? ENROLL_WORKERS_MAX : (unsigned)cpus;
+    j->worker = calloc(j->worker_count, sizeof *j->worker);
+    j->line = calloc(CHUNK_LINES, sizeof *j->line);
+    j->text = malloc(CHUNK_BYTES);
+    j->enrolments = aligned_alloc(QM_CACHE_LINE, CHUNK_LINES * sizeof *j->enrolments);
+    if (j->worker == NULL || j->line == NULL || j->text == NULL || j->enrolments == NULL)
+        return qm_fail(fault, QM_E_NOMEM, 0, "no memory to read enrolments");
+    qm_err err = QM_OK;
+    for (unsigned i = 0; err == QM_OK && i < j->worker_count; i++) {
+        j->worker[i].job = j;
+        err = qm_json_open(&j->worker[i].json, fault);
+    }
+    return err;
+}
+
 int qm_cmd_enroll(int argc, char **argv)
 {
     const char *home_option = NULL;
@@ -185,12 +293,9 @@ int qm_cmd_enroll(int argc, char **argv)
     struct qm_fault fault = {0};
     uint64_t instances = 0, shared = 0;
     j.progress = isatty(STDERR_FILENO) == 1;
-    j.enrolment = aligned_alloc(QM_CACHE_LINE, qm_align_up(sizeof *j.enrolment, QM_CACHE_LINE));
-    qm_err err = j.enrolment != NULL ? QM_OK : qm_fail(&fault, QM_E_NOMEM, 0, "no memory");
+    qm_err err = job_open(&j, &fault);
     if (err == QM_OK)
         err = qm_store_open(&j.store, qm_home_path(home_option), true, &fault);
-    if (err == QM_OK)
-        err = qm_json_open(&j.json, &fault);
     if (err == QM_OK)
         err = take_all(&j, argv + first, argc - first, &instances, &shared, &fault);
     code = j.refused != 0 ? QM_EXIT_FOUND : QM_EXIT_OK;
@@ -198,9 +303,8 @@ int qm_cmd_enroll(int argc, char **argv)
         say(&j, instances, shared, json);
     else
         code = qm_complain("enroll", &fault);
-    qm_json_close(j.json);
     qm_store_close(j.store);
-    free(j.enrolment);
+    job_close(&j);
     int flushed = qm_stdout_close("enroll");
     return flushed != QM_EXIT_OK ? flushed : code;
 }

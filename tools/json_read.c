@@ -24,9 +24,11 @@ qm_err qm_json_open(struct qm_json **out, struct qm_fault *fault)
     *out = NULL;
     if (json == NULL)
         return qm_fail(fault, QM_E_NOMEM, 0, "out of memory");
-    if (sqlite3_open_v2(":memory:", &json->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK ||
-        sqlite3_prepare_v3(json->db, "SELECT CASE WHEN json_valid(?1) THEN json_type(?1) = ?2 ELSE 0 END", -1, SQLITE_PREPARE_PERSISTENT,
-                           &json->check, NULL) != SQLITE_OK) {
+    if (sqlite3_open_v2(":memory:", &json->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) !=
+            SQLITE_OK ||
+        sqlite3_prepare_v3(json->db,
+                           "SELECT CASE WHEN json_valid(?1) THEN json_type(?1) = ?2 ELSE 0 END", -1,
+                           SQLITE_PREPARE_PERSISTENT, &json->check, NULL) != SQLITE_OK) {
         qm_err err = store_failed(json, fault);
         qm_json_close(json);
         return err;
@@ -46,8 +48,8 @@ void qm_json_close(struct qm_json *json)
     free(json);
 }
 
-/* SQLite's JSON functions stop at a NUL, whether it stands in the text or is written \u0000 in a string: an id could be read
- * as another one. */
+/* SQLite's JSON functions stop at a NUL, whether it stands in the text or is written \u0000 in a
+ * string: an id could be read as another one. */
 static bool has_nul(const char *text, size_t len)
 {
     if (memchr(text, 0, len) != NULL)
@@ -62,7 +64,8 @@ static bool has_nul(const char *text, size_t len)
     return false;
 }
 
-static qm_err check_text(struct qm_json *json, enum qm_json_kind kind, const char *text, size_t len, struct qm_fault *fault)
+static qm_err check_text(struct qm_json *json, enum qm_json_kind kind, const char *text, size_t len,
+                         struct qm_fault *fault)
 {
     if (len > INT_MAX)
         return qm_fail(fault, QM_E_REFUSED, 0, "longer than JSON is read");
@@ -95,8 +98,9 @@ static void read_item(sqlite3_stmt *s, struct qm_json_item *item)
     static const struct {
         const char *name;
         enum qm_json_kind kind;
-    } kinds[] = {{"null", QM_JSON_NULL}, {"true", QM_JSON_BOOL},  {"false", QM_JSON_BOOL}, {"integer", QM_JSON_INT},
-                 {"real", QM_JSON_REAL}, {"text", QM_JSON_TEXT},  {"array", QM_JSON_ARRAY}, {"object", QM_JSON_OBJECT}};
+    } kinds[] = {{"null", QM_JSON_NULL},   {"true", QM_JSON_BOOL},    {"false", QM_JSON_BOOL},
+                 {"integer", QM_JSON_INT}, {"real", QM_JSON_REAL},    {"text", QM_JSON_TEXT},
+                 {"array", QM_JSON_ARRAY}, {"object", QM_JSON_OBJECT}};
     *item = (struct qm_json_item){.kind = QM_JSON_NULL};
     if (sqlite3_column_type(s, 0) == SQLITE_TEXT)
         item->key = column_span(s, 0);
@@ -115,8 +119,8 @@ static void read_item(sqlite3_stmt *s, struct qm_json_item *item)
         item->text = column_span(s, 2);
 }
 
-qm_err qm_json_each(struct qm_json *json, enum qm_json_kind kind, const char *text, size_t len, qm_json_visit visit, void *user,
-                    struct qm_fault *fault)
+qm_err qm_json_each(struct qm_json *json, enum qm_json_kind kind, const char *text, size_t len,
+                    qm_json_visit visit, void *user, struct qm_fault *fault)
 {
     if (json->depth == QM_JSON_DEPTH_MAX)
         return qm_fail(fault, QM_E_REFUSED, 0, "JSON nested too deep");
@@ -124,8 +128,8 @@ qm_err qm_json_each(struct qm_json *json, enum qm_json_kind kind, const char *te
     if (err != QM_OK)
         return err;
     sqlite3_stmt **slot = &json->each[json->depth];
-    if (*slot == NULL && sqlite3_prepare_v3(json->db, "SELECT key, type, value FROM json_each(?1)", -1,
-                                            SQLITE_PREPARE_PERSISTENT, slot, NULL) != SQLITE_OK)
+    if (*slot == NULL && sqlite3_prepare_v3(json->db, "SELECT key, type, value FROM json_each(?1)",
+                                            -1, SQLITE_PREPARE_PERSISTENT, slot, NULL) != SQLITE_OK)
         return store_failed(json, fault);
     sqlite3_stmt *s = *slot;
     json->depth++;

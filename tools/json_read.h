@@ -1,6 +1,7 @@
-/* Reads one JSON object or array, member by member, with SQLite's JSON functions over a connection in memory. Strict: what
- * RFC 8259 does not allow, a NUL or bytes that are no UTF-8 are refused. Members come in the order of the text, a key that stands twice comes twice:
- * what that means is the caller's business. */
+/* Reads one JSON object or array, member by member, with SQLite's JSON functions over a connection
+ * in memory. Strict: what RFC 8259 does not allow, a NUL or bytes that are no UTF-8 are refused.
+ * Members come in the order of the text, a key that stands twice comes twice: what that means is
+ * the caller's business. */
 #ifndef QM_JSON_READ_H
 #define QM_JSON_READ_H
 
@@ -23,7 +24,8 @@ enum qm_json_kind {
 struct qm_json_item {
     struct qm_span key; /* unescaped; {NULL, 0} for an array's element */
     enum qm_json_kind kind;
-    struct qm_span text; /* TEXT: unescaped UTF-8. ARRAY and OBJECT: its JSON, for qm_json_each. Else {NULL, 0} */
+    struct qm_span text; /* TEXT: unescaped UTF-8. ARRAY and OBJECT: its JSON, for qm_json_each.
+                            Else {NULL, 0} */
     int64_t number;      /* INT; BOOL: 0 or 1 */
     double real;         /* REAL */
 };
@@ -34,14 +36,15 @@ struct qm_json;
 qm_err qm_json_open(struct qm_json **out, struct qm_fault *fault) QM_MUST_USE;
 void qm_json_close(struct qm_json *json); /* NULL is fine */
 
-/* Gets the member, and the user pointer given to qm_json_each; anything but QM_OK ends the walk and is what
- * qm_json_each gives. It may call qm_json_each on item->text. */
-typedef qm_err (*qm_json_visit)(const struct qm_json_item *item, void *user, struct qm_fault *fault);
+/* Gets the member, and the user pointer given to qm_json_each; anything but QM_OK ends the walk and
+ * is what qm_json_each gives. It may call qm_json_each on item->text. */
+typedef qm_err (*qm_json_visit)(const struct qm_json_item *item, void *user,
+                                struct qm_fault *fault);
 
-/* Walks the members of text, which must be of the given kind, QM_JSON_OBJECT or QM_JSON_ARRAY. QM_E_REFUSED: it is not, or no
- * valid JSON; nothing was visited then. */
-qm_err qm_json_each(struct qm_json *json, enum qm_json_kind kind, const char *text, size_t len, qm_json_visit visit, void *user,
-                    struct qm_fault *fault) QM_MUST_USE;
+/* Walks the members of text, which must be of the given kind, QM_JSON_OBJECT or QM_JSON_ARRAY.
+ * QM_E_REFUSED: it is not, or no valid JSON; nothing was visited then. */
+qm_err qm_json_each(struct qm_json *json, enum qm_json_kind kind, const char *text, size_t len,
+                    qm_json_visit visit, void *user, struct qm_fault *fault) QM_MUST_USE;
 
 /* Is item's key that text? */
 static inline bool qm_json_key_is(const struct qm_json_item *item, const char *name)

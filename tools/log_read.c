@@ -8,6 +8,8 @@
 #include "codec/eventtext.h"
 #include "engine/kernel/kernel.h"
 
+_Static_assert(QM_LOG_MAX == 4 * 1024 * 1024, "a message below names the limit");
+
 /* The start values may stand anywhere before the first extend, and what tells of a D-RTM launch
  * comes after it. */
 static void fold_events(struct qm_log_view *v)
@@ -95,12 +97,22 @@ const char *qm_log_proved_part(const struct qm_event *e)
     return NULL;
 }
 
+/* The failure, with the path in it as it may be shown. */
+static qm_err fail(struct qm_fault *fault, qm_err err, int sys, const char *what, const char *path)
+{
+    char shown[256];
+    struct qm_out o = qm_out_init(shown, sizeof shown - 1);
+    qm_out_shown(&o, (struct qm_span){(const uint8_t *)path, strlen(path)});
+    shown[o.len] = '\0';
+    return qm_fail(fault, err, sys, "'%s' %s", shown, what);
+}
+
 qm_err qm_log_file_read(const char *path, uint8_t **bytes, size_t *len, struct qm_fault *fault)
 {
     bool is_stdin = strcmp(path, "-") == 0;
     int fd = is_stdin ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return qm_fail(fault, QM_E_IO, errno, "cannot open '%.256s'", path);
+        return fail(fault, QM_E_IO, errno, "cannot be opened", path);
     uint8_t *buffer = malloc(QM_LOG_MAX + 1);
     size_t used = 0;
     ssize_t n = -1;
@@ -120,10 +132,8 @@ qm_err qm_log_file_read(const char *path, uint8_t **bytes, size_t *len, struct q
     free(buffer);
     *bytes = NULL;
     if (buffer == NULL)
-        return qm_fail(fault, QM_E_NOMEM, 0, "no memory for '%.256s'", path);
+        return fail(fault, QM_E_NOMEM, 0, "does not fit into memory", path);
     if (sys != 0)
-        return qm_fail(fault, QM_E_IO, sys, "cannot read '%.256s'", path);
-    return qm_fail(fault, QM_E_LIMIT, 0,
-                   "'%.256s' is longer than %d MiB, the most that a log may have", path,
-                   QM_LOG_MAX / (1024 * 1024));
+        return fail(fault, QM_E_IO, sys, "cannot be read", path);
+    return fail(fault, QM_E_LIMIT, 0, "is longer than 4 MiB, the most that a log may have", path);
 }

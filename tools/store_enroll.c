@@ -218,16 +218,22 @@ static qm_err enroll(struct qm_store *s, const struct qm_enrolment *e, const uin
     return err;
 }
 
+static qm_err step(struct qm_store *s, unsigned which, struct qm_fault *fault)
+{
+    sqlite3_stmt *st = store_statement(s, which, fault);
+    return st == NULL ? QM_E_STORE : store_run(s, st, fault);
+}
+
 qm_err qm_store_enroll(struct qm_store *s, const struct qm_enrolment *e, const uint8_t line_digest[32],
                        const struct qm_enroll_options *options, enum qm_enrolled *what, struct qm_fault *fault)
 {
     /* A refusal half-way (too many sets) leaves nothing of its line. */
-    qm_err err = store_exec(s, "SAVEPOINT line", fault);
+    qm_err err = step(s, S_SAVEPOINT, fault);
     if (err != QM_OK)
         return err;
     err = enroll(s, e, line_digest, options, what, fault);
-    qm_err undone = err == QM_OK ? QM_OK : store_exec(s, "ROLLBACK TO line", NULL);
-    qm_err released = store_exec(s, "RELEASE line", err == QM_OK ? fault : NULL);
+    qm_err undone = err == QM_OK ? QM_OK : step(s, S_ROLLBACK_TO, NULL);
+    qm_err released = step(s, S_RELEASE, err == QM_OK ? fault : NULL);
     if (err == QM_E_REFUSED && (undone != QM_OK || released != QM_OK))
         return store_fail(s, fault, "undoing a refused line");
     return err != QM_OK ? err : released;

@@ -4,6 +4,7 @@
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -49,6 +50,9 @@ static const char *const statements[S_STATEMENT_COUNT] = {
     [S_BASELINE_KNOWN] = "SELECT no FROM baseline WHERE slot = ?1 AND vals = ?2 LIMIT 1",
     [S_BASELINE_LIVE] = "SELECT count(*) FROM baseline WHERE slot = ?1 AND ended_ms IS NULL",
     [S_BASELINE_INSERT] = "INSERT INTO baseline(slot, vals, origin, who, since_ms) VALUES(?1, ?2, 'enrolled', ?3, ?4)",
+    [S_SAVEPOINT] = "SAVEPOINT line",
+    [S_ROLLBACK_TO] = "ROLLBACK TO line",
+    [S_RELEASE] = "RELEASE line",
 };
 
 qm_err store_fail(struct qm_store *s, struct qm_fault *fault, const char *doing)
@@ -181,7 +185,7 @@ static qm_err make_parts(const char *home, struct qm_fault *fault)
         qm_err err = qm_home_file(path, sizeof path, home, parts[i].name, fault);
         if (err != QM_OK)
             return err;
-        if (mkdir(path, parts[i].mode) != 0 && errno != EEXIST)
+        if (mkdir(path, parts[i].mode) == 0 ? chmod(path, parts[i].mode) != 0 : errno != EEXIST)
             return qm_fail(fault, QM_E_IO, errno, "cannot make %s", path);
     }
     return QM_OK;
@@ -212,26 +216,13 @@ static void unmake(const char *home, bool home_made)
         rmdir(home);
 }
 
-static qm_err sync_dir(const char *path, struct qm_fault *fault)
-{
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    bool ok = fd >= 0 && fsync(fd) == 0;
-    int sys = errno;
-    if (fd >= 0)
-        close(fd);
-    return ok ? QM_OK : qm_fail(fault, QM_E_IO, sys, "cannot sync %s", path);
-}
-
-qm_err qm_store_create(const char *home, bool *made, struct qm_fault *fault)
+/* In a home that is locked: no other init is in it. */
+static qm_err fill_home(const char *home, bool *made, struct qm_fault *fault)
 {
     char db[4096 + 64], tmp[4096 + 64], table[4096 + 64];
     struct qm_store s = {0};
-    bool home_made = false;
-    *made = false;
     snprintf(s.home, sizeof s.home, "%s", home);
-    qm_err err = make_path(home, &home_made, fault);
-    if (err == QM_OK)
-        err = qm_home_file(db, sizeof db, home, "fleet.db", fault);
+    qm_err err = qm_home_file(db, sizeof db, home, "fleet.db", fault);
     if (err == QM_OK)
         err = qm_home_file(tmp, sizeof tmp, home, "fleet.db.new", fault);
     if (err == QM_OK)
@@ -242,20 +233,34 @@ qm_err qm_store_create(const char *home, bool *made, struct qm_fault *fault)
     err = make_parts(home, fault);
     if (err == QM_OK)
         err = make_db(&s, tmp, fault);
-    sqlite3_close(s.db);
     if (err == QM_OK)
         err = make_table(table, s.home_id, fault);
-    /* link, not rename: of two inits at once one makes the home and the other finds it made */
-    if (err == QM_OK && link(tmp, db) != 0)
-        err = errno == EEXIST ? QM_OK : qm_fail(fault, QM_E_IO, errno, "cannot make %s", db);
-    else if (err == QM_OK)
-        *made = true;
-    if (err != QM_OK) {
-        unmake(home, home_made);
-        return err;
+    if (err == QM_OK && rename(tmp, db) != 0)
+        err = qm_fail(fault, QM_E_IO, errno, "cannot make %s", db);
+    *made = err == QM_OK;
+    return err;
+}
+
+qm_err qm_store_create(const char *home, bool *made, struct qm_fault *fault)
+{
+    bool home_made = false;
+    *made = false;
+    const mode_t before = umask(0027); /* the home is closed to others, whatever the caller's mask */
+    qm_err err = make_path(home, &home_made, fault);
+    int fd = err == QM_OK ? open(home, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    if (err == QM_OK && (fd < 0 || flock(fd, LOCK_EX) != 0))
+        err = qm_fail(fault, QM_E_IO, errno, "cannot open the home %s", home);
+    if (err == QM_OK) {
+        err = fill_home(home, made, fault);
+        if (err != QM_OK)
+            unmake(home, home_made);
+        else if (fsync(fd) != 0)
+            err = qm_fail(fault, QM_E_IO, errno, "cannot sync %s", home);
     }
-    unlink(tmp);
-    return sync_dir(home, fault);
+    if (fd >= 0)
+        close(fd);
+    umask(before);
+    return err;
 }
 
 /* ---- opening ---------------------------------------------------------------------------------------------------------- */

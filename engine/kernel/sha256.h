@@ -11,9 +11,9 @@
 
 #include "engine/kernel/kernel.h"
 
-/* Rounds are functions that are always inlined, in loops that are always unrolled. */
+/* Rounds are functions that are always inlined, in loops that are always unrolled (#pragma GCC
+ * unroll, which clang knows too). */
 #define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 16")
 
 /* Not static const: gcc would fold each word into code that broadcasts it through a general
  * register, where a memory operand costs nothing (16 lanes on Zen 4: 117 cycles an extend instead
@@ -130,8 +130,9 @@ static inline uint32_t qm_chain_length(const void *chains, size_t idx)
 
 /* ---- prefetch -----------------------------------------------------------------------------------
  *
- * Digests lie where the logs lie, all over the records of a batch: more than a first level cache
- * holds. Without prefetching an extend takes twice as long when they come from the third level. */
+ * Digests lie where the logs lie, all over the records of a batch. An extend took 27 ns with the
+ * records in the second level cache and 36 with them in the third (Zen 4, "shani"); with
+ * prefetching 32 to 36. */
 
 static inline void qm_digest_prefetch(const uint8_t *digest)
 {

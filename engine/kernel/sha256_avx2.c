@@ -7,7 +7,7 @@
  *               longest first, the state transposed from extend to extend. What is left for few
  *               lanes goes to OpenSSL.
  * Precondition: none; digests and messages lie at any alignment, chains have any length.
- * Memory:       at most 6 KiB of stack, for the feed, the lanes and spilled registers.
+ * Memory:       at most 7 KiB of stack, for the feed, the lanes and spilled registers.
  * Constant time: no; all inputs are public. */
 #define LANES 8
 #include "engine/kernel/sha256_lanes.h"
@@ -16,8 +16,7 @@
 
 typedef __m256i word; /* one 32-bit word of each lane */
 
-/* ---- FIPS 180-4, 4.1.2 -------------------------------------------------------------------------
- */
+/* ---- FIPS 180-4, 4.1.2 ------------------------------------------------------------------- */
 
 INLINE word add(word a, word b)
 {
@@ -60,8 +59,7 @@ INLINE word small_sigma1(word x)
     return xor3(rotate(x, 17), rotate(x, 19), _mm256_srli_epi32(x, 10));
 }
 
-/* ---- compression -------------------------------------------------------------------------------
- */
+/* ---- compression ------------------------------------------------------------------------- */
 
 /* Round r; kw = K[r] + W[r]. The names of a .. h move instead of their values: the i-th letter is
  * s[(i - r) & 7]. *bc: b ^ c, and then that of the next round. */
@@ -85,14 +83,15 @@ INLINE void rounds(word s[8], word w[16])
 {
     word bc = _mm256_xor_si256(s[1], s[2]);
     for (unsigned t = 0; t < 48; t += 16) {
-        UNROLL for (unsigned r = 0; r < 16; r++)
-        {
+#pragma GCC unroll 16
+        for (unsigned r = 0; r < 16; r++) {
             round_8(s, &bc, r, add(w[r], all(qm_sha256_k[t + r])));
             w[r] = add(add(w[r], small_sigma0(w[(r + 1) & 15])),
                        add(w[(r + 9) & 15], small_sigma1(w[(r + 14) & 15])));
         }
     }
-    UNROLL for (unsigned r = 0; r < 16; r++)
+#pragma GCC unroll 16
+    for (unsigned r = 0; r < 16; r++)
         round_8(s, &bc, r, add(w[r], all(qm_sha256_k[48 + r])));
 }
 
@@ -101,12 +100,13 @@ INLINE void rounds_pad(word s[8])
 {
     word bc = _mm256_xor_si256(s[1], s[2]);
     for (unsigned t = 0; t < 64; t += 16) {
-        UNROLL for (unsigned r = 0; r < 16; r++) round_8(s, &bc, r, all(qm_sha256_k_pad64[t + r]));
+#pragma GCC unroll 16
+        for (unsigned r = 0; r < 16; r++)
+            round_8(s, &bc, r, all(qm_sha256_k_pad64[t + r]));
     }
 }
 
-/* ---- in and out of the lanes -------------------------------------------------------------------
- */
+/* ---- in and out of the lanes ------------------------------------------------------------- */
 
 /* The four words from byte off on of 8 byte strings: w[j] has word j of all. */
 INLINE void transpose_4(word w[4], const uint8_t *const p[LANES], size_t off)
@@ -114,8 +114,8 @@ INLINE void transpose_4(word w[4], const uint8_t *const p[LANES], size_t off)
     const word swap =
         _mm256_broadcastsi128_si256(_mm_set_epi32(0x0c0d0e0f, 0x08090a0b, 0x04050607, 0x00010203));
     word x[4]; /* x[i]: words of lane i, words of lane i + 4 */
-    UNROLL for (unsigned i = 0; i < 4; i++)
-    {
+#pragma GCC unroll 16
+    for (unsigned i = 0; i < 4; i++) {
         word low = _mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)(p[i] + off)));
         word both =
             _mm256_inserti128_si256(low, _mm_loadu_si128((const __m128i *)(p[i + 4] + off)), 1);
@@ -144,24 +144,34 @@ static void extend_lanes(state value, const uint8_t *const digest[LANES])
     word w[16], s[8], middle[8];
     transpose_4(w + 8, digest, 0);
     transpose_4(w + 12, digest, 16);
-    UNROLL for (unsigned j = 0; j < 8; j++)
-    {
+#pragma GCC unroll 16
+    for (unsigned j = 0; j < 8; j++) {
         w[j] = load(value[j]);
         s[j] = all(qm_sha256_start[j]);
     }
     rounds(s, w);
-    UNROLL for (unsigned j = 0; j < 8; j++) s[j] = middle[j] = add(s[j], all(qm_sha256_start[j]));
+#pragma GCC unroll 16
+    for (unsigned j = 0; j < 8; j++)
+        s[j] = middle[j] = add(s[j], all(qm_sha256_start[j]));
     rounds_pad(s);
-    UNROLL for (unsigned j = 0; j < 8; j++) store(value[j], add(s[j], middle[j]));
+#pragma GCC unroll 16
+    for (unsigned j = 0; j < 8; j++)
+        store(value[j], add(s[j], middle[j]));
 }
 
 static void block_lanes(state value, const uint8_t *const block[LANES])
 {
     word w[16], s[8];
-    UNROLL for (unsigned i = 0; i < 4; i++) transpose_4(w + 4 * i, block, 16 * i);
-    UNROLL for (unsigned j = 0; j < 8; j++) s[j] = load(value[j]);
+#pragma GCC unroll 16
+    for (unsigned i = 0; i < 4; i++)
+        transpose_4(w + 4 * i, block, 16 * i);
+#pragma GCC unroll 16
+    for (unsigned j = 0; j < 8; j++)
+        s[j] = load(value[j]);
     rounds(s, w);
-    UNROLL for (unsigned j = 0; j < 8; j++) store(value[j], add(s[j], load(value[j])));
+#pragma GCC unroll 16
+    for (unsigned j = 0; j < 8; j++)
+        store(value[j], add(s[j], load(value[j])));
 }
 
 static const struct rest rest_openssl = {&qm_hash_openssl, 2, 3};

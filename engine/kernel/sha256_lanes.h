@@ -40,8 +40,7 @@ static void lane_store(state value, unsigned lane, uint8_t bytes[32])
     }
 }
 
-/* ---- chains ------------------------------------------------------------------------------------
- */
+/* ---- chains ------------------------------------------------------------------------------ */
 
 /* Who takes the chains and messages that are too few for the lanes. */
 struct rest {
@@ -163,8 +162,7 @@ INLINE void extend_with(struct qm_chain *chains, size_t count, struct qm_lane_us
     }
 }
 
-/* ---- messages ----------------------------------------------------------------------------------
- */
+/* ---- messages ---------------------------------------------------------------------------- */
 
 INLINE void digest_with(const struct qm_message *messages, size_t count, const struct rest *rest)
 {

@@ -9,11 +9,13 @@
  *               whose schedule is constant. So the load is even, and two schedules are all that
  *               must be in registers.
  * Precondition: none; digests and messages lie at any alignment, chains have any length.
- * Memory:       about 2.5 KiB of stack, for the feed and the lanes.
+ * Memory:       at most 5 KiB of stack, for the feed and the lanes.
  * Constant time: no; all inputs are public.
  *
- * Zen 4 at 3.69 GHz, cycles an extend: 89. The bound is 88: the unit takes 64 sha256rnds2 at one a
- * cycle and 12 sha256msg2 at two cycles each. Four chains in step: 98 to 122, two 138, one 264. */
+ * Zen 4 at 3.69 GHz, gcc 12, cycles an extend: 90 for long chains, 97 for chains of 8. The bound
+ * is 88: the unit takes 64 sha256rnds2 at one a cycle and 12 sha256msg2 at two cycles each. Four
+ * chains in step: 98; three 107, two 138, one 264. clang 14 spills more: 100. Schedules made by
+ * vector instructions beside the rounds, in place of sha256msg2, were slower (101). */
 #include "engine/kernel/sha256.h"
 
 #include <immintrin.h>
@@ -82,8 +84,7 @@ INLINE void four_rounds_pad(struct state *s, unsigned q)
     s->abef = _mm_sha256rnds2_epu32(s->abef, s->cdgh, _mm_shuffle_epi32(wk, 0x0e));
 }
 
-/* ---- chains ------------------------------------------------------------------------------------
- */
+/* ---- chains ------------------------------------------------------------------------------ */
 
 struct lane {
     const uint8_t *const *next;
@@ -141,8 +142,8 @@ static __attribute__((noinline)) struct state lane_end(struct chain_lanes *c, st
 INLINE void turn(struct chain_lanes *c, struct lane l[2], struct state s[2])
 {
     c->use->steps += 2;
-    UNROLL for (unsigned i = 0; i < 2; i++)
-    {
+#pragma GCC unroll 16
+    for (unsigned i = 0; i < 2; i++) {
         l[i].next += l[i].chain != NULL;
         if (QM_UNLIKELY(--l[i].left == 0))
             s[i] = lane_end(c, &l[i], s[i]);
@@ -171,8 +172,8 @@ INLINE void first_and_second(const struct lane p[2], struct state s[2], struct s
 {
     struct first_block f0 = first_begin(&p[0], s[0]), f1 = first_begin(&p[1], s[1]);
     struct state q0 = t[0], q1 = t[1];
-    UNROLL for (unsigned i = 0; i < 16; i++)
-    {
+#pragma GCC unroll 16
+    for (unsigned i = 0; i < 16; i++) {
         four_rounds(&f0.s, f0.w, i);
         four_rounds_pad(&q0, i);
         four_rounds(&f1.s, f1.w, i);
@@ -187,8 +188,8 @@ INLINE void first_and_second(const struct lane p[2], struct state s[2], struct s
 INLINE void first(const struct lane p[2], struct state s[2])
 {
     struct first_block f0 = first_begin(&p[0], s[0]), f1 = first_begin(&p[1], s[1]);
-    UNROLL for (unsigned i = 0; i < 16; i++)
-    {
+#pragma GCC unroll 16
+    for (unsigned i = 0; i < 16; i++) {
         four_rounds(&f0.s, f0.w, i);
         four_rounds(&f1.s, f1.w, i);
     }
@@ -199,8 +200,8 @@ INLINE void first(const struct lane p[2], struct state s[2])
 INLINE void second(struct state t[2])
 {
     struct state q0 = t[0], q1 = t[1];
-    UNROLL for (unsigned i = 0; i < 16; i++)
-    {
+#pragma GCC unroll 16
+    for (unsigned i = 0; i < 16; i++) {
         four_rounds_pad(&q0, i);
         four_rounds_pad(&q1, i);
     }
@@ -257,8 +258,7 @@ static void extend(struct qm_chain *chains, size_t count, struct qm_lane_use *us
     extend_two(&c, state);
 }
 
-/* ---- messages ----------------------------------------------------------------------------------
- */
+/* ---- messages ---------------------------------------------------------------------------- */
 
 struct hash_lane {
     struct state value;
@@ -270,17 +270,23 @@ INLINE void blocks(struct hash_lane *const *lane, unsigned n)
 {
     struct state s[4];
     __m128i w[4][4];
-    UNROLL for (unsigned i = 0; i < n; i++)
-    {
+#pragma GCC unroll 16
+    for (unsigned i = 0; i < n; i++) {
         const uint8_t *block = qm_stream_next(&lane[i]->stream);
-        UNROLL for (unsigned j = 0; j < 4; j++) w[i][j] = swap_bytes(load(block + 16 * j));
+#pragma GCC unroll 16
+        for (unsigned j = 0; j < 4; j++)
+            w[i][j] = swap_bytes(load(block + 16 * j));
         s[i] = lane[i]->value;
     }
-    UNROLL for (unsigned q = 0; q < 16; q++)
-    {
-        UNROLL for (unsigned i = 0; i < n; i++) four_rounds(&s[i], w[i], q);
+#pragma GCC unroll 16
+    for (unsigned q = 0; q < 16; q++) {
+#pragma GCC unroll 16
+        for (unsigned i = 0; i < n; i++)
+            four_rounds(&s[i], w[i], q);
     }
-    UNROLL for (unsigned i = 0; i < n; i++) lane[i]->value = add(s[i], lane[i]->value);
+#pragma GCC unroll 16
+    for (unsigned i = 0; i < n; i++)
+        lane[i]->value = add(s[i], lane[i]->value);
 }
 
 static void blocks_4(struct hash_lane *const *lane)

@@ -1,0 +1,68 @@
+#define qm_sig_rsa_ifma512 rsa_open_kernel /* the kernel under its own name is in the library too */
+#include "engine/kernel/rsa_ifma512.c"
+
+#include "tests/rsa_open.h"
+
+_Static_assert((int)RSA_OPEN_LANES == LANES && (int)RSA_OPEN_RADIX == RADIX && (int)RSA_OPEN_DIGITS_MAX == DIGITS_MAX, "as opened");
+
+static struct batch batch;
+
+unsigned rsa_open_digits(enum qm_sig_class sig_class)
+{
+    return sizes[sig_class].len;
+}
+
+unsigned rsa_open_power(enum qm_sig_class sig_class, struct qm_sig_job *const *jobs, rsa_open_row *out)
+{
+    v8 limbs[RSA_OPEN_LIMBS_MAX];
+    unsigned in_range = recover(&batch, &sizes[sig_class], jobs, limbs);
+    memcpy(out, limbs, sizes[sig_class].bits / 64 * sizeof(v8));
+    return in_range;
+}
+
+void rsa_open_invert(enum qm_sig_class sig_class, const rsa_open_row *n, const uint64_t *n0inv, rsa_open_row *minus_inv)
+{
+    const unsigned len = sizes[sig_class].len;
+    memcpy(batch.n, n, len * sizeof(v8));
+    batch.n0inv = _mm512_loadu_si512(n0inv);
+    invert(&batch, len);
+    memcpy(minus_inv, batch.minus_inv, len * sizeof(v8));
+}
+
+/* The digits are constants in the kernel, hence one call for each. */
+#define FOR_SIZE(call)                                                                                                 \
+    switch (sizes[sig_class].len) {                                                                                    \
+    case 41: {                                                                                                         \
+        const unsigned len = 41;                                                                                       \
+        call;                                                                                                          \
+    } break;                                                                                                           \
+    case 61: {                                                                                                         \
+        const unsigned len = 61;                                                                                       \
+        call;                                                                                                          \
+    } break;                                                                                                           \
+    case 81: {                                                                                                         \
+        const unsigned len = 81;                                                                                       \
+        call;                                                                                                          \
+    } break;                                                                                                           \
+    }
+
+void rsa_open_square(enum qm_sig_class sig_class, const rsa_open_row *a, rsa_open_row *columns)
+{
+    memcpy(batch.x, a, sizes[sig_class].len * sizeof(v8));
+    FOR_SIZE(square(&batch, batch.x, len))
+    memcpy(columns, batch.t, 2 * sizes[sig_class].len * sizeof(v8));
+}
+
+void rsa_open_multiply(enum qm_sig_class sig_class, const rsa_open_row *a, const rsa_open_row *y, rsa_open_row *columns)
+{
+    memcpy(batch.x, a, sizes[sig_class].len * sizeof(v8));
+    memcpy(batch.s, y, sizes[sig_class].len * sizeof(v8));
+    FOR_SIZE(multiply(&batch, batch.x, batch.s, len))
+    memcpy(columns, batch.t, 2 * sizes[sig_class].len * sizeof(v8));
+}
+
+void rsa_open_reduce(enum qm_sig_class sig_class, rsa_open_row *out)
+{
+    FOR_SIZE(reduce(&batch, batch.x, len))
+    memcpy(out, batch.x, sizes[sig_class].len * sizeof(v8));
+}

@@ -1,0 +1,240 @@
+/* The eight-lane RSA kernel from inside: its arithmetic against OpenSSL's BN, number ranges included, on moduli and inputs
+ * that are random, sparse, nearly all ones or at an end of their range. What it says of whole signatures, every padding and
+ * batch size, is in test_kernels.c. QM_SEED sets the seed, QM_CASES the number of powers (one a lane). */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "tests/forge.h"
+#include "tests/rsa_open.h"
+
+#if defined(__x86_64__)
+
+enum { LANES = RSA_OPEN_LANES, BYTES_MAX = 512, CASES = 20000 };
+static const enum qm_sig_class classes[] = {QM_SIG_RSA2048, QM_SIG_RSA3072, QM_SIG_RSA4096};
+static const unsigned bits_of[] = {[QM_SIG_RSA2048] = 2048, [QM_SIG_RSA3072] = 3072, [QM_SIG_RSA4096] = 4096};
+
+static bool runs_here(void)
+{
+    return (qm_sig_rsa_ifma512.cpu & ~qm_cpu_features()) == 0;
+}
+
+/* Big-endian: odd, of exactly 8 len bits; random, by density, or close to either end. */
+static void odd_modulus(struct forge_rng *rng, uint8_t *p, size_t len)
+{
+    const uint64_t kind = forge_below(rng, 8);
+    if (kind >= 2) {
+        forge_pattern(rng, p, len);
+    } else {
+        memset(p, kind == 0 ? 0x00 : 0xff, len);
+        p[len - 1 - forge_below(rng, 8)] = (uint8_t)forge_u64(rng);
+    }
+    p[0] |= 0x80;
+    p[len - 1] |= 1;
+}
+
+/* Big-endian: below n as a rule, at one of its ends, or beyond. */
+static void base_for(struct forge_rng *rng, uint8_t *p, const uint8_t *n, size_t len)
+{
+    const uint64_t kind = forge_below(rng, 16);
+    if (kind == 0) { /* n - 2 .. n + 2, unless it would borrow or carry */
+        memcpy(p, n, len);
+        int last = n[len - 1] + (int)forge_below(rng, 5) - 2;
+        if (last >= 0 && last <= 255)
+            p[len - 1] = (uint8_t)last;
+    } else if (kind == 1) { /* 0 .. 3 */
+        memset(p, 0, len);
+        p[len - 1] = (uint8_t)forge_below(rng, 4);
+    } else if (kind == 2) { /* anything */
+        forge_pattern(rng, p, len);
+    } else {
+        forge_pattern(rng, p, len);
+        for (size_t i = 0; i < len && memcmp(p, n, len) >= 0; i++)
+            p[i] = n[i] == 0 ? 0 : (uint8_t)forge_below(rng, n[i]);
+    }
+}
+
+static uint64_t exponent(struct forge_rng *rng)
+{
+    switch (forge_below(rng, 4)) {
+    case 0: /* three bits */
+        return 1 | 1ull << (17 + forge_below(rng, 47)) | 1ull << forge_below(rng, 17);
+    case 1:
+        return UINT64_MAX >> forge_below(rng, 40);
+    default:
+        return (forge_u64(rng) >> forge_below(rng, 40)) | 65537;
+    }
+}
+
+struct power {
+    _Alignas(QM_CACHE_LINE) uint8_t key[QM_KEY_BYTES_MAX];
+    uint8_t n[BYTES_MAX], sig[BYTES_MAX];
+    uint64_t e;
+    struct qm_sig_job job;
+};
+
+static void check_power(const struct power *p, size_t len, const uint64_t (*got)[LANES], unsigned lane, bool in_range,
+    BN_CTX *ctx)
+{
+    BIGNUM *n = BN_bin2bn(p->n, (int)len, NULL), *x = BN_bin2bn(p->sig, (int)len, NULL), *e = BN_new();
+    cr_assert(n != NULL && x != NULL && e != NULL && BN_set_word(e, p->e));
+    cr_assert_eq(in_range, BN_cmp(x, n) < 0, "range, lane %u, %zu bytes", lane, len);
+    if (in_range) {
+        uint64_t limbs[BYTES_MAX / 8], want[BYTES_MAX / 8];
+        for (size_t i = 0; i < len / 8; i++)
+            limbs[i] = got[i][lane];
+        cr_assert(BN_mod_exp_mont(x, x, e, n, ctx, NULL));
+        cr_assert_eq(BN_bn2lebinpad(x, (uint8_t *)want, (int)len), (int)len);
+        cr_assert(memcmp(limbs, want, len) == 0, "power, lane %u, %zu bytes, e %llu", lane, len, (unsigned long long)p->e);
+    }
+    BN_free(e);
+    BN_free(x);
+    BN_free(n);
+}
+
+Test(rsa_ifma512, powers, .timeout = 7200)
+{
+    if (!runs_here())
+        return;
+    struct forge_rng rng = forge_seed("rsa_ifma512 powers");
+    const char *env = getenv("QM_CASES");
+    const unsigned long cases = env != NULL ? strtoul(env, NULL, 0) : CASES;
+    static struct power power[LANES];
+    BN_CTX *ctx = BN_CTX_new();
+    unsigned long done = 0;
+    while (done < cases) {
+        /* four batches of eight are of 2048 bits; one in eight has other exponents, in some lanes or all */
+        const uint64_t pick = forge_below(&rng, 8);
+        const enum qm_sig_class sig_class = classes[pick < 5 ? 0 : pick < 7 ? 1 : 2];
+        const size_t len = bits_of[sig_class] / 8;
+        const uint64_t odd = forge_below(&rng, 8) == 0 ? forge_u64(&rng) : 0;
+        struct qm_sig_job *jobs[LANES];
+        for (unsigned lane = 0; lane < LANES; lane++) {
+            struct power *p = &power[lane];
+            struct qm_fault fault;
+            odd_modulus(&rng, p->n, len);
+            base_for(&rng, p->sig, p->n, len);
+            p->e = odd >> lane & 1 ? exponent(&rng) : 65537;
+            const struct qm_public_numbers numbers = {.rsa = true, .exponent = p->e, .a = {p->n, len}};
+            cr_assert_eq(qm_key_make(&numbers, (struct qm_key *)p->key, &fault), QM_OK, "%s", fault.text);
+            p->job = (struct qm_sig_job){.key = (const struct qm_key *)p->key, .sig = p->sig};
+            jobs[lane] = &p->job;
+        }
+        uint64_t got[BYTES_MAX / 8][LANES];
+        const unsigned in_range = rsa_open_power(sig_class, jobs, got);
+        for (unsigned lane = 0; lane < LANES; lane++, done++)
+            check_power(&power[lane], len, (const uint64_t(*)[LANES])got, lane, in_range >> lane & 1, ctx);
+    }
+    BN_CTX_free(ctx);
+    fprintf(stderr, "rsa_ifma512 powers: %lu cases\n", done);
+}
+
+/* ---- the scalar twins ---- */
+
+/* Digits or signed columns of one lane as a number. */
+static BIGNUM *number(const rsa_open_row *row, unsigned count, unsigned lane)
+{
+    BIGNUM *sum = BN_new(), *x = BN_new();
+    cr_assert(sum != NULL && x != NULL);
+    for (unsigned i = count; i-- > 0;) {
+        const int64_t v = (int64_t)row[i][lane];
+        cr_assert(v < 1ll << 62 && v > -(1ll << 62), "column %u out of range", i);
+        cr_assert(BN_lshift(sum, sum, RSA_OPEN_RADIX) && BN_set_word(x, (BN_ULONG)(v < 0 ? -v : v)));
+        BN_set_negative(x, v < 0);
+        cr_assert(BN_add(sum, sum, x));
+    }
+    BN_free(x);
+    return sum;
+}
+
+static void random_digits(struct forge_rng *rng, rsa_open_row *a, unsigned len)
+{
+    for (unsigned lane = 0; lane < LANES; lane++) {
+        const uint64_t kind = forge_below(rng, 4);
+        for (unsigned i = 0; i < len; i++) {
+            const uint64_t some = kind == 0 ? 2 : kind == 1 ? 0 : forge_below(rng, 3);
+            a[i][lane] = (some == 0 ? UINT64_MAX : some == 1 ? 0 : forge_u64(rng)) >> (64 - RSA_OPEN_RADIX);
+        }
+    }
+}
+
+/* out = t / B^len mod n, below t / B^len + n, in digits. */
+static void check_reduced(const BIGNUM *t, const BIGNUM *n, const rsa_open_row *out, unsigned len, unsigned lane, BN_CTX *ctx)
+{
+    for (unsigned i = 0; i < len; i++)
+        cr_assert_eq(out[i][lane] >> RSA_OPEN_RADIX, 0, "digit %u out of range", i);
+    BIGNUM *u = number(out, len, lane), *scaled = BN_new(), *left = BN_new();
+    cr_assert(scaled != NULL && left != NULL && BN_lshift(scaled, u, (int)(RSA_OPEN_RADIX * len)) && BN_sub(scaled, scaled, t));
+    /* U B^len - t is a multiple q n with 0 <= q < B^len */
+    cr_assert(BN_div(left, scaled, scaled, n, ctx) && BN_is_zero(scaled) && !BN_is_negative(left));
+    cr_assert(BN_num_bits(left) <= (int)(RSA_OPEN_RADIX * len));
+    BN_free(left);
+    BN_free(scaled);
+    BN_free(u);
+}
+
+Test(rsa_ifma512, products_and_their_reduction, .timeout = 600)
+{
+    if (!runs_here())
+        return;
+    struct forge_rng rng = forge_seed("rsa_ifma512 products");
+    static rsa_open_row a[RSA_OPEN_DIGITS_MAX], y[RSA_OPEN_DIGITS_MAX], t[2 * RSA_OPEN_DIGITS_MAX];
+    static rsa_open_row n[RSA_OPEN_DIGITS_MAX], inverse[RSA_OPEN_DIGITS_MAX], out[RSA_OPEN_DIGITS_MAX];
+    BN_CTX *ctx = BN_CTX_new();
+    BIGNUM *product = BN_new();
+    for (unsigned round = 0; round < 600; round++) {
+        const enum qm_sig_class sig_class = classes[round % 3];
+        const unsigned len = rsa_open_digits(sig_class), bits = bits_of[sig_class];
+        random_digits(&rng, a, len);
+        random_digits(&rng, y, len);
+        random_digits(&rng, n, len);
+        uint64_t n0inv[LANES];
+        for (unsigned lane = 0; lane < LANES; lane++) {
+            /* n of exactly bits bits; the factors as large as the kernel lets them grow: n 2^12 */
+            const unsigned top = (bits - 1) / RSA_OPEN_RADIX, bit = (bits - 1) % RSA_OPEN_RADIX;
+            n[0][lane] |= 1;
+            n[top][lane] = (n[top][lane] & ((1ull << bit) - 1)) | 1ull << bit;
+            for (unsigned i = top + 1; i < len; i++)
+                n[i][lane] = 0;
+            const uint64_t low = n[0][lane] | n[1][lane] << RSA_OPEN_RADIX;
+            uint64_t inv = low;
+            for (int k = 0; k < 6; k++)
+                inv *= 2 - low * inv;
+            n0inv[lane] = -inv;
+            a[len - 1][lane] &= (1ull << 16) - 1;
+            y[len - 1][lane] &= (1ull << 16) - 1;
+        }
+        rsa_open_invert(sig_class, (const rsa_open_row *)n, n0inv, inverse);
+        for (int way = 0; way < 2; way++) {
+            if (way == 0)
+                rsa_open_square(sig_class, (const rsa_open_row *)a, t);
+            else
+                rsa_open_multiply(sig_class, (const rsa_open_row *)a, (const rsa_open_row *)y, t);
+            rsa_open_reduce(sig_class, out);
+            for (unsigned lane = 0; lane < LANES; lane++) {
+                BIGNUM *fa = number((const rsa_open_row *)a, len, lane), *fn = number((const rsa_open_row *)n, len, lane);
+                BIGNUM *fy = number(way == 0 ? (const rsa_open_row *)a : (const rsa_open_row *)y, len, lane);
+                BIGNUM *columns = number((const rsa_open_row *)t, 2 * len, lane);
+                BIGNUM *inv = number((const rsa_open_row *)inverse, len, lane);
+                cr_assert(BN_mul(product, fa, fy, ctx));
+                cr_assert(BN_cmp(product, columns) == 0, "%s of %u digits, lane %u", way == 0 ? "square" : "product", len, lane);
+                check_reduced(product, fn, (const rsa_open_row *)out, len, lane, ctx);
+                cr_assert(BN_mul(inv, inv, fn, ctx) && BN_add_word(inv, 1) && BN_mask_bits(inv, (int)(RSA_OPEN_RADIX * len)) &&
+                          BN_is_zero(inv));
+                BN_free(inv);
+                BN_free(columns);
+                BN_free(fy);
+                BN_free(fn);
+                BN_free(fa);
+            }
+        }
+    }
+    BN_free(product);
+    BN_CTX_free(ctx);
+}
+
+#else
+Test(rsa_ifma512, not_built)
+{
+}
+#endif
