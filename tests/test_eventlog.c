@@ -395,7 +395,7 @@ Test(walker, prefixes_and_corruption)
     for (size_t i = 0; i < b.len; i++)
         for (unsigned bit = 0; bit < 10; bit++) {
             uint8_t old = b.p[i];
-            b.p[i] = bit < 8 ? old ^ (uint8_t)(1u << bit) : bit == 8 ? 0 : 0xff;
+            b.p[i] = (uint8_t)(bit < 8 ? old ^ (1u << bit) : bit == 8 ? 0u : 0xffu);
             walk_bytes(b.p, b.len, &starts);
             b.p[i] = old;
         }
