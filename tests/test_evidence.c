@@ -355,7 +355,7 @@ static struct craft nested(unsigned level, unsigned kinds, bool as_key)
 {
     struct craft c = {0};
     for (unsigned i = 2; i <= level; i++) {
-        bool map = (kinds >> (i - 2) & 1) != 0;
+        bool map = i - 2 < 32 && (kinds >> (i - 2) & 1) != 0;
         craft_raw(&c, map ? 0x81 : 0x91, 0, 0);
         if (map && !as_key)
             craft_uint(&c, 1);

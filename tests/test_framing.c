@@ -80,7 +80,8 @@ static void feed_windows(struct feed *f, struct qm_span bytes, size_t window, bo
             len = bytes.len - from;
         uint8_t *copy = malloc(len + 1);
         MUST(copy != NULL);
-        memcpy(copy, bytes.p + from, len);
+        if (len != 0)
+            memcpy(copy, bytes.p + from, len);
         struct qm_piece piece = {.source = &f->source,
                                  .bytes = copy,
                                  .len = len,

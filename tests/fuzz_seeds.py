@@ -1,0 +1,44 @@
+#!/usr/bin/env python3
+"""Writes the seeds of the fuzz targets other than the event log's: small, made here, one of each shape.
+
+    fuzz_seeds.py tests/corpus"""
+import base64, os, struct, sys
+
+
+def put(name, i, data):
+    os.makedirs(os.path.join(sys.argv[1], name), exist_ok=True)
+    with open(os.path.join(sys.argv[1], name, f'{i:02}'), 'wb') as f:
+        f.write(data)
+
+
+def s(t): return bytes([0xa0 | len(t)]) + t.encode()
+def b(v): return b'\xc5' + struct.pack('>H', len(v)) + v
+
+
+attest = struct.pack('>IHH', 0xff544347, 0x8018, 0) + struct.pack('>H', 4) + b'once' + struct.pack('>QIIBQ', 7, 1, 2, 1, 3) + \
+    struct.pack('>IHB', 1, 11, 3) + b'\xff\x03\0' + struct.pack('>H', 32) + bytes(32)
+rsa = struct.pack('>HHH', 0x14, 0x0b, 256) + bytes(256)
+ecdsa = struct.pack('>HHH', 0x18, 0x0b, 32) + b'\1' * 32 + struct.pack('>H', 32) + b'\2' * 32
+good = [s('v') + b'\1', s('id') + s('machine-1'), s('quote') + b(attest), s('sig') + b(rsa)]
+extra = [s('pcrs') + b'\x81\x0b\x82\0' + b(bytes(32)) + b'\x07' + b(bytes(32)), s('t') + b'\xcf' + bytes(8), s('agent') + s('seed'),
+         s('log') + b(bytes(16)), s('other') + b'\x93\1\xc0\x81\1\2']
+record = lambda pairs: bytes([0x80 | len(pairs)]) + b''.join(pairs)
+for i, data in enumerate([record(good), record(good + extra), record(good) + record(good + extra), record(good)[:-9], b'\x80', b'\xc1',
+                          record(good + [s('x') + b'\xd4\0\0']), record(good + [s('x') + b'\x91' * 9 + b'\0']),
+                          b'\xdf\xff\xff\xff\xff', record(good + good[:1])]):
+    put('evidence', i, data)
+rsa_public = bytes.fromhex('0001000b000500720000001000140 00b0800000000000100'.replace(' ', '')) + b'\x80' + bytes(254) + b'\1'
+ecc_public = bytes.fromhex('0023000b00050072000000100018000b000300100020') + b'\3' * 32 + b'\0\x20' + b'\4' * 32
+for i, (which, data) in enumerate([(0, attest), (0, attest[:-1]), (0, attest + b'\0'), (1, rsa), (1, ecdsa), (1, ecdsa[:-3]), (2, rsa_public),
+                                   (2, struct.pack('>H', len(rsa_public)) + rsa_public), (2, ecc_public)]):
+    put('tpm2', i, bytes([which]) + data)
+ak = base64.b64encode(rsa_public).decode()
+hexes = '"%s"' % ('ab' * 32)
+for i, line in enumerate([
+        '{"id":"m","ak":"%s"}' % ak,
+        '{"id":"m","ak":"%s","scheme":"rsassa-sha256","nonce":"00ff","require_log":true,"group":"g","tags":{"a":"b"}}' % ak,
+        '{"id":"m","ak":"%s","select":[{"bank":"sha1","pcrs":[0]},{"bank":"sha256","pcrs":[0,7]}],"baselined":[7],"baseline":{"7":%s}}' % (ak, hexes),
+        '{"id":"m","id":"n"}', '[]', '{"id":"\\ud800"}', '{"id":7}', '{"id":"m","ak":"-----BEGIN PUBLIC KEY-----\\nAAAA\\n-----END PUBLIC KEY-----\\n"}']):
+    put('enrolment', i, line.encode())
+for i, data in enumerate([b'', b'\x10\0\1', bytes(range(60)), b'\x12\x40\xff\x12\x41\xff\x12\x48\x80', b'QMTABLE\n' + bytes(104)]):
+    put('table', i, data)

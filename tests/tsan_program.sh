@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# The program itself under ThreadSanitizer: every way in, 1 to 8 workers, both ways of reading, and interrupted. Run from the root.
+set -euo pipefail
+[ -f build-tsan/build.ninja ] || meson setup build-tsan -Dtests=disabled -Dbench=disabled -Dwerror=false -Db_sanitize=thread \
+  -Db_lundef=false >/dev/null
+ninja -C build-tsan tools/quotemill >/dev/null
+q=$PWD/build-tsan/tools/quotemill
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+export QUOTEMILL_HOME=$work/home TSAN_OPTIONS=exitcode=66
+"$q" gen --instances 600 --key p256 --keys 16 --baseline --out "$work/single" >/dev/null 2>&1
+"$q" gen --instances 600 --key p256 --keys 16 --baseline --per-file 200 --out "$work/many" >/dev/null 2>&1
+"$q" init 2>/dev/null
+"$q" enroll "$work/single/enroll.ndjson" 2>/dev/null
+expect() { # expect CODE NAME COMMAND…
+  local want=$1 name=$2 code=0; shift 2
+  "$@" >"$work/out" 2>"$work/err" || code=$?
+  if [ $code != "$want" ] || grep -q 'WARNING: ThreadSanitizer' "$work/err"; then
+    echo "FAIL $name: exit $code, expected $want"; head -n 60 "$work/err"; exit 1
+  fi
+  echo "ok   $name"
+}
+stdin_of() { cat "$work"/many/spool-1/*.mpk | "$@"; }
+interrupted() { # SIGNAL COMMAND…: the stream stays open, so only the signal ends it
+  local signal=$1 pid code=0; shift
+  { cat "$work"/many/spool-1/*.mpk; exec sleep 20; } | "$@" &
+  pid=$!
+  sleep 1; pkill -"$signal" -P $$ -f 'build-tsan/tools/quotemill verify' || true
+  wait $pid || code=$?
+  pkill -P $$ -x sleep || true
+  return $code
+}
+for io in read uring; do
+  "$q" verify --io $io "$work/single/spool-1" >/dev/null 2>&1 || { [ $? = 2 ] && { echo "io_uring cannot be used here"; continue; }; }
+  for workers in 1 2 4 8; do
+    expect 0 "$io, $workers workers, small files" "$q" verify --io $io --workers $workers "$work/single/spool-1"
+    expect 0 "$io, $workers workers, many-record files" "$q" verify --io $io --workers $workers --json "$work/many/spool-1"
+    expect 0 "$io, $workers workers, a stream" stdin_of "$q" verify --io $io --workers $workers -
+  done
+  expect 3 "$io, SIGINT" interrupted INT "$q" verify --io $io --workers 4 -
+  expect 3 "$io, SIGTERM" interrupted TERM "$q" verify --io $io --workers 2 -
+done
+expect 0 "portable kernels" "$q" verify --crypto openssl --workers 4 "$work/many/spool-1"
