@@ -361,7 +361,7 @@ static struct craft nested(unsigned level, unsigned kinds, bool as_key)
             craft_uint(&c, 1);
     }
     c.p[c.len - 1] &= 0xf0; /* the innermost is empty */
-    if (level >= 2 && (kinds >> (level - 2) & 1) != 0 && !as_key)
+    if (level >= 2 && level - 2 < 32 && (kinds >> (level - 2) & 1) != 0 && !as_key)
         c.len--, c.p[c.len - 1] &= 0xf0;
     if (as_key)
         for (unsigned i = level - 1; i >= 2; i--)
