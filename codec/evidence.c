@@ -373,10 +373,12 @@ enum qm_frame qm_evidence_read(struct qm_span bytes, struct qm_evidence *out)
 
 void qm_evidence_pcrs(const struct qm_evidence *e, enum qm_hash bank, const uint8_t **values)
 {
+    if (e->pcrs.p == NULL)
+        return;
     struct reader r = {e->pcrs.p, e->pcrs.p + e->pcrs.len, QM_FRAME_RECORD, false};
     struct token t;
     const uint8_t *payload;
-    if (e->pcrs.p == NULL || !next(&r, &t, &payload))
+    if (!next(&r, &t, &payload))
         return;
     /* The map was checked when the record was read: every token below is of the type that it must be. */
     for (uint32_t banks = t.len; banks != 0; banks--) {
