@@ -27,6 +27,12 @@ static inline bool qm_span_eq(struct qm_span a, struct qm_span b)
     return a.len == b.len && (a.len == 0 || memcmp(a.p, b.p, a.len) == 0);
 }
 
+/* One past the last byte; an absent span's own null pointer (to which even 0 may not be added). */
+static inline const uint8_t *qm_span_end(struct qm_span s)
+{
+    return s.len != 0 ? s.p + s.len : s.p;
+}
+
 static inline size_t qm_align_up(size_t n, size_t to)
 {
     return (n + to - 1) & ~(to - 1);

@@ -13,7 +13,7 @@ struct qm_cur {
 
 static inline struct qm_cur qm_cur_init(const uint8_t *p, size_t len)
 {
-    return (struct qm_cur){p, p + len, p == NULL && len != 0};
+    return (struct qm_cur){p, qm_span_end((struct qm_span){p, len}), p == NULL && len != 0};
 }
 
 static inline size_t qm_cur_left(const struct qm_cur *c)

@@ -27,7 +27,7 @@ static const char startup_locality[16] = "StartupLocality";
  * quadratic in a log of zeros. */
 static const uint8_t *find_padding(struct qm_span s)
 {
-    const uint8_t *p = s.p + s.len;
+    const uint8_t *p = qm_span_end(s);
     if (p[-1] != 0x00 && p[-1] != 0xff)
         return p;
     uint8_t fill = p[-1];
@@ -148,7 +148,7 @@ bool qm_log_open(struct qm_log *log, struct qm_span bytes)
     if (bytes.len == 0)
         return false;
     log->start = log->p = bytes.p;
-    log->end = bytes.p + bytes.len;
+    log->end = qm_span_end(bytes);
     log->padding = find_padding(bytes);
     log->format = QM_LOG_LEGACY;
     log->bank_count = 1;

@@ -286,7 +286,10 @@ static void put_algorithms(struct qm_emit *j, struct qm_cur *c)
 static bool json_spec_id(struct qm_emit *j, struct qm_span d)
 {
     struct qm_cur c = qm_cur_init(d.p, d.len);
-    put_text(j, "signature", (struct qm_span){qm_cur_take(&c, SIGNATURE_SIZE), SIGNATURE_SIZE - 1});
+    struct qm_span signature = qm_cur_span(&c, SIGNATURE_SIZE);
+    if (c.bad)
+        return false;
+    put_text(j, "signature", (struct qm_span){signature.p, SIGNATURE_SIZE - 1});
     put_u64(j, "platform_class", qm_cur_le32(&c));
     put_u64(j, "version_minor", qm_cur_u8(&c));
     put_u64(j, "version_major", qm_cur_u8(&c));

@@ -134,7 +134,8 @@ void qm_out_json_string(struct qm_out *o, struct qm_span s)
         size_t run = i;
         while (run < s.len && s.p[run] >= 0x20 && s.p[run] < 0x7f && s.p[run] != '"' && s.p[run] != '\\')
             run++;
-        qm_out_bytes(o, s.p + i, run - i);
+        if (run != i)
+            qm_out_bytes(o, s.p + i, run - i);
         if ((i = run) == s.len)
             break;
         uint32_t code;
