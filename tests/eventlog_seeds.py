@@ -165,6 +165,8 @@ def seeds():
     yield 'twice', head + event(3, 4, bytes(4), (4, 4))
     yield 'cut', (head + short)[:-3]
     yield 'zero-algorithms', spec_id(())
+    for version in (b'00', b'02', b'03'):  # the header's data as one event's, whose type is the byte in front
+        yield f'data-header-{version.decode()}', b'\3' + head[32:].replace(b'Event03', b'Event' + version)
     yield 'lying-size', spec_id((4, 11), sizes={11: 20}) + short
     bases = (0, 0x400, 0x80000000, 0x800000e0)
     for i, (t, d) in enumerate(many):  # the data alone, its type in front

@@ -1,6 +1,7 @@
 /* Runs a fuzz target over files and folders, for builds without libFuzzer: the corpus is part of
  * every test run. Each input is in memory of exactly its size, so that a sanitizer sees a read past
- * its end. */
+ * its end. A short one is also run cut off at every length: what a decoder takes for granted shows
+ * where the bytes end before it. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -13,12 +14,24 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+enum { CUT_MAX = 512 }; /* bytes of an input that is cut at every length */
+
 static unsigned inputs;
 
 static void die(const char *path)
 {
     fprintf(stderr, "fuzz_replay: %s: %s\n", path, strerror(errno));
     exit(EXIT_FAILURE);
+}
+
+static void run_bytes(const uint8_t *bytes, size_t size)
+{
+    uint8_t *exact = malloc(size != 0 ? size : 1);
+    if (exact == NULL)
+        die("memory");
+    memcpy(exact, bytes, size);
+    LLVMFuzzerTestOneInput(exact, size);
+    free(exact);
 }
 
 static void run_file(const char *path)
@@ -33,7 +46,9 @@ static void run_file(const char *path)
         die(path);
     close(fd);
     fprintf(stderr, "%s\n", path); /* the last one named is the one that failed */
-    LLVMFuzzerTestOneInput(data, size);
+    for (size_t cut = 0; size <= CUT_MAX && cut < size; cut++)
+        run_bytes(data, cut);
+    run_bytes(data, size);
     free(data);
     inputs++;
 }
