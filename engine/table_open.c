@@ -62,7 +62,8 @@ static const char *header_fault(const struct table_header *h, size_t size, const
     if (h->file_size != size || h->header_size != sizeof *h)
         return "is damaged (size)";
     uint64_t list = h->block_count * sizeof(uint64_t);
-    if (h->block_count == 0 || h->block_count > size / sizeof(uint64_t) || h->block_off < TABLE_HEADER_ROOM || h->block_off > size || list != size - h->block_off ||
+    if (h->block_count == 0 || h->block_count > size / sizeof(uint64_t) || h->block_off < TABLE_HEADER_ROOM ||
+        h->block_off > size || list != size - h->block_off ||
         h->block_count != (h->block_off + QM_TABLE_BLOCK - 1) / QM_TABLE_BLOCK)
         return "is damaged (block list)";
     if (table_header_check(h, base + h->block_off) != h->check || !header_room_empty(base))
@@ -70,7 +71,8 @@ static const char *header_fault(const struct table_header *h, size_t size, const
     if (h->slot_count == 0 || (h->slot_count & (h->slot_count - 1)) != 0 || h->instance_count >= h->slot_count ||
         h->slot_count > size / sizeof(struct table_slot) || h->instance_count > UINT32_MAX - 1 ||
         h->slot_off > h->block_off || h->slot_count * sizeof(struct table_slot) > h->block_off - h->slot_off ||
-        h->instance_off < TABLE_HEADER_ROOM || h->instance_off > h->slot_off || h->instance_count * sizeof(struct table_instance) > h->slot_off - h->instance_off ||
+        h->instance_off < TABLE_HEADER_ROOM || h->instance_off > h->slot_off ||
+        h->instance_count * sizeof(struct table_instance) > h->slot_off - h->instance_off ||
         h->slot_off % sizeof(struct table_slot) != 0 || h->instance_off % sizeof(struct table_instance) != 0)
         return "is damaged (sections)";
     return NULL;

@@ -205,8 +205,14 @@ static void say(const struct job *j, uint64_t instances, uint64_t shared, bool j
         const struct {
             const char *key;
             uint64_t value;
-        } numbers[] = {{"lines", j->lines},     {"new", j->taken_new},       {"changed", j->taken_changed}, {"keys_replaced", j->keys_replaced},
-                       {"unchanged", j->same},  {"refused", j->refused},     {"instances", instances},      {"shared_keys", shared},
+        } numbers[] = {{"lines", j->lines},
+                       {"new", j->taken_new},
+                       {"changed", j->taken_changed},
+                       {"keys_replaced", j->keys_replaced},
+                       {"unchanged", j->same},
+                       {"refused", j->refused},
+                       {"instances", instances},
+                       {"shared_keys", shared},
                        {"generation", qm_store_generation(j->store)}};
         qm_emit_map(&e);
         qm_emit_key(&e, "kind");

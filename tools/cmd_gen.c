@@ -44,7 +44,7 @@ static size_t kinds_of(const char *key, enum qm_gen_key_kind kinds[QM_GEN_KEY_KI
 static void take_defaults(struct qm_gen_params *p)
 {
     if (p->key[0] == '\0')
-        strcpy(p->key, "rsa2048");
+        snprintf(p->key, sizeof p->key, "rsa2048");
     bool ec = p->key[0] == 'p';
     if (p->keys == QM_GEN_UNSET)
         p->keys = !ec ? RSA_POOL : p->instances < EC_POOL ? p->instances : EC_POOL;
@@ -305,7 +305,7 @@ int qm_cmd_gen(int argc, char **argv)
         return qm_complain_usage(
             "gen", "--instances N (a new fleet) or --round R (measure one again) is missing");
     if (key != NULL)
-        strcpy(f.params.key, key); /* one of the choices: it fits */
+        snprintf(f.params.key, sizeof f.params.key, "%s", key); /* one of the choices: it fits */
     f.first = round == QM_GEN_UNSET || round == 1;
     f.round.round = round == QM_GEN_UNSET ? 1 : round;
     f.round.workers = workers != 0 ? (unsigned)workers : core_count();

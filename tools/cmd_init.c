@@ -13,8 +13,9 @@ int qm_cmd_init(int argc, char **argv)
         QM_HOME_OPTION(&home_option),
         {.name = "json", .kind = QM_OPT_FLAG, .to = &json, .help = "say what was made as one JSON object"},
     };
-    const struct qm_usage usage = {"init", "", "Makes a home: the database, an empty table, the directories for spooled and recorded files.",
-                                   "A home that is there already is left as it is.\n"};
+    const struct qm_usage usage = {
+        "init", "", "Makes a home: the database, an empty table, the directories for spooled and recorded files.",
+        "A home that is there already is left as it is.\n"};
     int first, code;
     if (!qm_options_parse(&usage, options, QM_COUNT(options), argc, argv, 0, 0, &first, &code))
         return code;
