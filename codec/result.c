@@ -11,6 +11,7 @@ static const char *const reason_names[QM_REASON_COUNT] = {
 static const char *const log_names[QM_LOG_STATE_COUNT] = {"not_checked",  "absent",       "malformed",
                                                           "unreplayable", "inconsistent", "replayed"};
 static const char *const stage_state_names[QM_STAGE_STATE_COUNT] = {"unknown", "pass", "fail", "not_reached"};
+static const char *const fresh_names[QM_FRESH_COUNT] = {"", "clock", "beacon", "nonce"};
 /* PC Client Platform Firmware Profile, 3.3.4, for 0-7; Linux and systemd usage for 8-15; Library part 1 for the rest. */
 static const char *const stage_names[QM_PCR_COUNT] = {
     "firmware and S-CRTM",
@@ -57,6 +58,11 @@ const char *qm_log_state_name(enum qm_log_state s)
 const char *qm_stage_state_name(enum qm_stage_state s)
 {
     return stage_state_names[s];
+}
+
+const char *qm_fresh_name(enum qm_fresh f)
+{
+    return fresh_names[f];
 }
 
 const char *qm_stage_name(unsigned pcr)

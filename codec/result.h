@@ -33,12 +33,15 @@ enum qm_log_state {
     QM_LOG_REPLAYED,
     QM_LOG_STATE_COUNT
 };
+/* What speaks for a quote being made recently; where state is kept. */
+enum qm_fresh { QM_FRESH_UNKNOWN, QM_FRESH_CLOCK, QM_FRESH_BEACON, QM_FRESH_NONCE, QM_FRESH_COUNT };
 enum qm_stage_state { QM_STAGE_UNKNOWN, QM_STAGE_PASS, QM_STAGE_FAIL, QM_STAGE_NOT_REACHED, QM_STAGE_STATE_COUNT };
 
 const char *qm_status_name(enum qm_status s);
 const char *qm_reason_name(enum qm_reason r);
 const char *qm_log_state_name(enum qm_log_state s);
 const char *qm_stage_state_name(enum qm_stage_state s);
+const char *qm_fresh_name(enum qm_fresh f); /* "" for UNKNOWN */
 /* What a PCR stands for, as the field names it; PCR 0..23. */
 const char *qm_stage_name(unsigned pcr);
 

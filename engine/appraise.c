@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "codec/cursor.h"
+#include "engine/compare.h"
 #include "engine/replay.h"
 #include "engine/verify.h"
 
@@ -437,82 +438,6 @@ static void judge_logs(struct qm_verifier *v, const struct qm_record *records, s
 
 /* ---- check 10 and the result ----------------------------------------------------------------------------------------- */
 
-/* How many of the PCRs in mask differ from the set. */
-static unsigned differences(const struct item *it, const struct qm_set *s, uint32_t mask)
-{
-    unsigned n = 0;
-    for (unsigned pcr = 0; pcr < QM_PCR_COUNT; pcr++)
-        if ((mask >> pcr & 1) != 0)
-            n += memcmp(it->value[pcr], qm_set_value(s, pcr), 32) != 0;
-    return n;
-}
-
-static bool covers(const struct qm_set *s, uint32_t baselined)
-{
-    return (baselined & ~s->mask) == 0;
-}
-
-/* The set with the fewest PCRs that differ, the newest of equals; sets that have a value for every baselined PCR are preferred to
- * those made before `baselined` grew. NULL: no set at all. */
-static const struct qm_set *nearest(const struct item *it, unsigned *differ)
-{
-    const uint32_t baselined = it->instance.profile->baselined;
-    const struct qm_set *best = NULL;
-    for (unsigned i = 0; i < it->instance.set_count; i++) {
-        const struct qm_set *s = it->instance.set[i];
-        unsigned n = differences(it, s, baselined & s->mask);
-        if (best == NULL || covers(s, baselined) > covers(best, baselined) ||
-            (covers(s, baselined) == covers(best, baselined) && n < *differ)) {
-            best = s;
-            *differ = n;
-        }
-    }
-    return best;
-}
-
-/* The set that expected values are shown from when nothing is proven: the newest. */
-static const struct qm_set *newest(const struct item *it)
-{
-    return it->instance.set_count != 0 ? it->instance.set[0] : NULL;
-}
-
-static bool proves_alone(const struct item *it)
-{
-    for (unsigned i = 0; i < it->instance.set_count; i++)
-        if (it->instance.set[i]->composite_size != 0)
-            return true;
-    return false;
-}
-
-/* One stage for each baselined PCR. */
-static void stages(const struct item *it, const struct qm_set *expected, struct qm_result *out)
-{
-    const uint32_t baselined = it->instance.profile->baselined;
-    const bool proven = (it->passed & CHECK_PROVEN) != 0;
-    bool failed = false;
-    unsigned n = 0;
-    for (unsigned pcr = 0; pcr < QM_PCR_COUNT; pcr++) {
-        if ((baselined >> pcr & 1) == 0)
-            continue;
-        struct qm_stage *s = &out->stage[n++];
-        *s = (struct qm_stage){.pcr = (uint8_t)pcr,
-                               .measured = proven ? it->value[pcr] : NULL,
-                               .expected = expected != NULL ? qm_set_value(expected, pcr) : NULL};
-        if (s->measured == NULL || s->expected == NULL)
-            s->state = QM_STAGE_UNKNOWN;
-        else if (failed)
-            s->state = QM_STAGE_NOT_REACHED;
-        else if (memcmp(s->measured, s->expected, 32) == 0)
-            s->state = QM_STAGE_PASS;
-        else {
-            s->state = QM_STAGE_FAIL;
-            out->first_fail = (int8_t)pcr;
-            failed = true;
-        }
-    }
-    out->stage_count = (uint8_t)n;
-}
-
 static void say(struct qm_result *out, enum qm_status status, enum qm_reason reason)
 {
     out->status = (uint8_t)status;
@@ -524,25 +449,26 @@ static void conclude(struct item *it, struct qm_result *out)
 {
     const uint32_t baselined = it->instance.profile->baselined;
     const bool proven = (it->passed & CHECK_PROVEN) != 0;
-    unsigned differ = 0;
-    const struct qm_set *set = it->passes_on != NULL ? it->passes_on : proven ? nearest(it, &differ) : newest(it);
-    if (proven && set != NULL && differ == 0 && covers(set, baselined))
+    const uint8_t *const *value = proven ? it->value : NULL;
+    enum qm_status status;
+    enum qm_reason reason;
+    struct qm_comparison c = {.set = it->passes_on, .passes = true};
+    if (it->passes_on != NULL) { /* proven by it, so equal to it */
+        status = QM_TRUSTED;
+        reason = QM_ALL_GOOD;
+    } else {
+        qm_conclude(value, baselined, it->instance.set, it->instance.set_count, &status, &reason, &c);
+    }
+    if (proven && c.passes)
         it->passed |= CHECK_BASELINE;
-
-    if ((it->passed & CHECK_ALL) == CHECK_ALL && baselined != 0)
-        say(out, QM_TRUSTED, QM_ALL_GOOD);
-    else if (proven && set != NULL && differ != 0)
-        say(out, QM_UNTRUSTED, QM_PCR_MISMATCH);
-    else if (proven)
-        say(out, QM_NEW, QM_NO_BASELINE);
-    else if (set == NULL)
-        say(out, QM_NEW, QM_PCR_VALUES_MISSING);
-    else
-        say(out, QM_UNTRUSTED, proves_alone(it) ? QM_PCR_MISMATCH : QM_PCR_VALUES_MISSING);
-
-    if (it->instance.require_log && it->log != QM_LOG_REPLAYED && (out->status == QM_TRUSTED || out->status == QM_NEW))
-        say(out, QM_UNTRUSTED, QM_LOG_REQUIRED);
-    stages(it, set, out);
+    if (status == QM_TRUSTED && ((it->passed & CHECK_ALL) != CHECK_ALL || baselined == 0))
+        return; /* invalid, as a result begins; it cannot be, and if it is, nothing was checked */
+    if (it->instance.require_log && it->log != QM_LOG_REPLAYED && (status == QM_TRUSTED || status == QM_NEW)) {
+        status = QM_UNTRUSTED;
+        reason = QM_LOG_REQUIRED;
+    }
+    say(out, status, reason);
+    out->stage_count = (uint8_t)qm_stages(value, baselined, c.set, out->stage, &out->first_fail);
 }
 
 static void result(const struct qm_verifier *v, const struct qm_record *r, struct item *it, uint64_t now_ms, struct qm_result *out)
