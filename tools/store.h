@@ -10,7 +10,7 @@
 
 #include "tools/enrolment.h"
 
-enum { QM_STORE_SCHEMA = 1 };
+enum { QM_STORE_SCHEMA = 2 };
 
 struct qm_store;
 
@@ -21,12 +21,14 @@ qm_err qm_store_create(const char *home, bool *made, struct qm_fault *fault) QM_
 qm_err qm_store_open(struct qm_store **out, const char *home, bool writable, struct qm_fault *fault) QM_MUST_USE;
 void qm_store_close(struct qm_store *s);
 
-uint64_t qm_store_generation(const struct qm_store *s);
+uint64_t qm_store_generation(const struct qm_store *s); /* inside a changing transaction: the one it will have */
+uint64_t qm_store_now_ms(const struct qm_store *s); /* the system's clock, read at open and at every begin */
 const uint8_t *qm_store_home_id(const struct qm_store *s);
 
 /* One transaction at a time; close without commit undoes it. */
 qm_err qm_store_begin(struct qm_store *s, struct qm_fault *fault) QM_MUST_USE;
 qm_err qm_store_commit(struct qm_store *s, struct qm_fault *fault) QM_MUST_USE;
+void qm_store_rollback(struct qm_store *s); /* nothing where no transaction is open */
 
 struct qm_enroll_options {
     bool replace_key;

@@ -13,24 +13,6 @@
 #include "codec/text.h"
 #include "tools/store_inside.h"
 
-/* A set's values and a key's constants stand once, by content, however many instances share them. */
-static const char schema[] =
-    "CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;"
-    "CREATE TABLE ak(no INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, made BLOB NOT NULL);"
-    "CREATE TABLE profile(no INTEGER PRIMARY KEY, content BLOB NOT NULL UNIQUE);"
-    "CREATE TABLE pcr_values(no INTEGER PRIMARY KEY, mask INTEGER NOT NULL, value BLOB NOT NULL, UNIQUE(mask, value));"
-    "CREATE TABLE instance(slot INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, ak INTEGER NOT NULL REFERENCES ak,"
-    " profile INTEGER NOT NULL REFERENCES profile, nonce BLOB, require_log INTEGER NOT NULL, grp TEXT, tags TEXT,"
-    " line BLOB NOT NULL, enrolled_ms INTEGER NOT NULL, changed_ms INTEGER NOT NULL, generation INTEGER NOT NULL);"
-    "CREATE INDEX instance_ak ON instance(ak);"
-    "CREATE TABLE ak_history(slot INTEGER NOT NULL REFERENCES instance, ak INTEGER NOT NULL REFERENCES ak,"
-    " since_ms INTEGER NOT NULL, until_ms INTEGER, who TEXT NOT NULL, how TEXT NOT NULL);"
-    "CREATE INDEX ak_history_slot ON ak_history(slot);"
-    "CREATE TABLE baseline(no INTEGER PRIMARY KEY, slot INTEGER NOT NULL REFERENCES instance,"
-    " vals INTEGER NOT NULL REFERENCES pcr_values, origin TEXT NOT NULL, who TEXT NOT NULL, why TEXT,"
-    " since_ms INTEGER NOT NULL, until_ms INTEGER, ended_ms INTEGER);"
-    "CREATE INDEX baseline_slot ON baseline(slot, no);";
-
 static const char *const statements[S_STATEMENT_COUNT] = {
     [S_LINE] = "SELECT 1 FROM instance WHERE id = ?1 AND line = ?2",
     [S_INSTANCE] = "SELECT slot, ak FROM instance WHERE id = ?1",
@@ -79,6 +61,28 @@ sqlite3_stmt *store_statement(struct qm_store *s, unsigned which, struct qm_faul
     sqlite3_reset(*st);
     sqlite3_clear_bindings(*st);
     return *st;
+}
+
+sqlite3_stmt *store_sql(struct qm_store *s, const char *sql, struct qm_fault *fault)
+{
+    size_t at = ((uintptr_t)sql >> 3) * 0x9e3779b97f4a7c15u >> (64 - STORE_SQL_BITS);
+    while (s->sql[at].text != NULL && s->sql[at].text != sql)
+        at = (at + 1) % STORE_SQL_ROOM;
+    if (s->sql[at].text == NULL) {
+        if (s->sql_count == STORE_SQL_ROOM / 2) {
+            qm_fail(fault, QM_E_LIMIT, 0, "too many statements");
+            return NULL;
+        }
+        if (sqlite3_prepare_v3(s->db, sql, -1, SQLITE_PREPARE_PERSISTENT, &s->sql[at].statement, NULL) != SQLITE_OK) {
+            store_fail(s, fault, "preparing");
+            return NULL;
+        }
+        s->sql[at].text = sql;
+        s->sql_count++;
+    }
+    sqlite3_reset(s->sql[at].statement);
+    sqlite3_clear_bindings(s->sql[at].statement);
+    return s->sql[at].statement;
 }
 
 qm_err store_run(struct qm_store *s, sqlite3_stmt *st, struct qm_fault *fault)
@@ -165,10 +169,12 @@ static qm_err make_db(struct qm_store *s, const char *path, struct qm_fault *fau
              "INSERT INTO meta VALUES('schema', %d), ('generation', 1), ('created_ms', %llu), ('home_id', x'%s')", QM_STORE_SCHEMA,
              (unsigned long long)now_ms(), hex);
     /* synchronous stays FULL: this happens once */
-    static const char *const before[] = {"PRAGMA page_size=8192", "PRAGMA journal_mode=DELETE", "BEGIN", schema};
+    static const char *const before[] = {"PRAGMA page_size=8192", "PRAGMA journal_mode=DELETE", "BEGIN"};
     qm_err err = QM_OK;
     for (size_t i = 0; err == QM_OK && i < QM_COUNT(before); i++)
         err = store_exec(s, before[i], fault);
+    if (err == QM_OK)
+        err = store_schema_make(s, 0, fault);
     if (err == QM_OK)
         err = store_exec(s, sql, fault);
     if (err == QM_OK)
@@ -285,7 +291,10 @@ static qm_err read_meta(struct qm_store *s, struct qm_fault *fault)
     if (version > QM_STORE_SCHEMA)
         return qm_fail(fault, QM_E_FORMAT, 0, "%s/fleet.db was made by a newer quotemill (schema %d, this one knows %d)", s->home,
                        version, QM_STORE_SCHEMA);
-    return version == QM_STORE_SCHEMA && id_ok ? QM_OK : qm_fail(fault, QM_E_FORMAT, 0, "%s/fleet.db is no quotemill store", s->home);
+    if (version < 1 || !id_ok)
+        return qm_fail(fault, QM_E_FORMAT, 0, "%s/fleet.db is no quotemill store", s->home);
+    s->schema = version;
+    return QM_OK;
 }
 
 qm_err qm_store_open(struct qm_store **out, const char *home, bool writable, struct qm_fault *fault)
@@ -314,6 +323,10 @@ qm_err qm_store_open(struct qm_store **out, const char *home, bool writable, str
     }
     if (err == QM_OK)
         err = read_meta(s, fault);
+    if (err == QM_OK && s->schema < QM_STORE_SCHEMA)
+        err = writable ? store_schema_migrate(s, s->schema, fault)
+                       : qm_fail(fault, QM_E_FORMAT, 0, "%s/fleet.db is of an older quotemill; the next enroll or run brings it up to date",
+                                 home);
     if (err != QM_OK) {
         qm_store_close(s);
         return err;
@@ -328,8 +341,15 @@ void qm_store_close(struct qm_store *s)
         return;
     for (size_t i = 0; i < S_STATEMENT_COUNT; i++)
         sqlite3_finalize(s->statement[i]);
+    for (size_t i = 0; i < STORE_SQL_ROOM; i++)
+        sqlite3_finalize(s->sql[i].statement);
     sqlite3_close(s->db);
     free(s);
+}
+
+uint64_t qm_store_now_ms(const struct qm_store *s)
+{
+    return s->now_ms;
 }
 
 uint64_t qm_store_generation(const struct qm_store *s)
@@ -358,7 +378,10 @@ qm_err qm_store_begin(struct qm_store *s, struct qm_fault *fault)
 qm_err qm_store_commit(struct qm_store *s, struct qm_fault *fault)
 {
     char sql[96];
-    qm_err err = QM_OK;
+    qm_err err = store_ledger_flush(s, fault);
+    if (err != QM_OK)
+        return err;
+    store_ledger_forget(s);
     if (s->changed) {
         snprintf(sql, sizeof sql, "UPDATE meta SET value = %llu WHERE key = 'generation'", (unsigned long long)s->generation);
         err = store_exec(s, sql, fault);
@@ -369,6 +392,15 @@ qm_err qm_store_commit(struct qm_store *s, struct qm_fault *fault)
         err = store_exec(s, "COMMIT", fault);
     s->in_transaction = err != QM_OK;
     return err;
+}
+
+void qm_store_rollback(struct qm_store *s)
+{
+    if (!s->in_transaction)
+        return;
+    store_ledger_forget(s);
+    sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
+    s->in_transaction = false;
 }
 
 qm_err qm_store_count(struct qm_store *s, uint64_t *instances, struct qm_fault *fault)

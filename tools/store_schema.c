@@ -1,0 +1,165 @@
+/* The store's schema, and the way from older ones. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "tools/store_inside.h"
+
+/* A set's values, a key's constants, a change and its words stand once, by content, however many instances share them. */
+static const char first[] =
+    "CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;"
+    "CREATE TABLE ak(no INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, made BLOB NOT NULL);"
+    "CREATE TABLE profile(no INTEGER PRIMARY KEY, content BLOB NOT NULL UNIQUE);"
+    "CREATE TABLE pcr_values(no INTEGER PRIMARY KEY, mask INTEGER NOT NULL, value BLOB NOT NULL, UNIQUE(mask, value));"
+    "CREATE TABLE instance(slot INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, ak INTEGER NOT NULL REFERENCES ak,"
+    " profile INTEGER NOT NULL REFERENCES profile, nonce BLOB, require_log INTEGER NOT NULL, grp TEXT, tags TEXT,"
+    " line BLOB NOT NULL, enrolled_ms INTEGER NOT NULL, changed_ms INTEGER NOT NULL, generation INTEGER NOT NULL);"
+    "CREATE INDEX instance_ak ON instance(ak);"
+    "CREATE TABLE ak_history(slot INTEGER NOT NULL REFERENCES instance, ak INTEGER NOT NULL REFERENCES ak,"
+    " since_ms INTEGER NOT NULL, until_ms INTEGER, who TEXT NOT NULL, how TEXT NOT NULL);"
+    "CREATE INDEX ak_history_slot ON ak_history(slot);"
+    "CREATE TABLE baseline(no INTEGER PRIMARY KEY, slot INTEGER NOT NULL REFERENCES instance,"
+    " vals INTEGER NOT NULL REFERENCES pcr_values, origin TEXT NOT NULL, who TEXT NOT NULL, why TEXT,"
+    " since_ms INTEGER NOT NULL, until_ms INTEGER, ended_ms INTEGER);"
+    "CREATE INDEX baseline_slot ON baseline(slot, no);";
+
+/* 1 -> 2: what a home remembers between runs: of machines and what is accepted ... */
+static const char second_fleet[] =
+    /* groups by number; instance.grp stays the name */
+    "CREATE TABLE grp(no INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);"
+    "INSERT INTO grp(name) SELECT DISTINCT grp FROM instance WHERE grp IS NOT NULL ORDER BY grp;"
+    "CREATE INDEX instance_grp ON instance(grp) WHERE grp IS NOT NULL;"
+    /* parked: until hold_until_ms, or since when that hold ended */
+    "ALTER TABLE instance ADD COLUMN hold_until_ms INTEGER;"
+    "ALTER TABLE instance ADD COLUMN hold_why TEXT;"
+    "ALTER TABLE instance ADD COLUMN hold_who TEXT;"
+    "ALTER TABLE instance ADD COLUMN hold_since_ms INTEGER;"
+    "CREATE INDEX instance_held ON instance(slot) WHERE hold_until_ms IS NOT NULL;"
+    /* taken out; a slot is never given again, its keys' history stays */
+    "CREATE TABLE ak_history2(slot INTEGER NOT NULL, ak INTEGER NOT NULL REFERENCES ak,"
+    " since_ms INTEGER NOT NULL, until_ms INTEGER, who TEXT NOT NULL, how TEXT NOT NULL);"
+    "INSERT INTO ak_history2 SELECT slot, ak, since_ms, until_ms, who, how FROM ak_history;"
+    "DROP TABLE ak_history;"
+    "ALTER TABLE ak_history2 RENAME TO ak_history;"
+    "CREATE INDEX ak_history_slot ON ak_history(slot);"
+    "CREATE TABLE retired(slot INTEGER PRIMARY KEY, id TEXT NOT NULL, grp TEXT, ak INTEGER, enrolled_ms INTEGER,"
+    " retired_ms INTEGER NOT NULL, who TEXT NOT NULL, why TEXT);"
+    "CREATE INDEX retired_id ON retired(id);"
+    /* accepted sets: kind 0 whole (slot), 1 the group's (grp), 2 the instance's beside the group's (slot) */
+    "CREATE TABLE baseline2(no INTEGER PRIMARY KEY, kind INTEGER NOT NULL DEFAULT 0, slot INTEGER, grp INTEGER REFERENCES grp,"
+    " vals INTEGER NOT NULL REFERENCES pcr_values, origin TEXT NOT NULL, who TEXT NOT NULL, why TEXT, alert INTEGER, run INTEGER,"
+    " since_ms INTEGER NOT NULL, until_ms INTEGER, passed_ms INTEGER, ended_ms INTEGER, ended_who TEXT, ended_why TEXT,"
+    " CHECK((kind = 1) = (slot IS NULL) AND (kind = 1) = (grp IS NOT NULL)));"
+    "INSERT INTO baseline2(no, slot, vals, origin, who, why, since_ms, until_ms, ended_ms)"
+    " SELECT no, slot, vals, origin, who, why, since_ms, until_ms, ended_ms FROM baseline;"
+    "DROP TABLE baseline;"
+    "ALTER TABLE baseline2 RENAME TO baseline;"
+    "CREATE INDEX baseline_slot ON baseline(slot, no) WHERE slot IS NOT NULL;"
+    "CREATE INDEX baseline_grp ON baseline(grp, no) WHERE grp IS NOT NULL;"
+    "CREATE INDEX baseline_run ON baseline(run) WHERE run IS NOT NULL;"
+    "CREATE INDEX baseline_until ON baseline(until_ms) WHERE until_ms IS NOT NULL AND ended_ms IS NULL;"
+    /* the events behind an accepted or alerted value of a PCR: type, digest, words of each (explain.h) */
+    "CREATE TABLE pcr_events(pcr INTEGER NOT NULL, value BLOB NOT NULL, events BLOB NOT NULL, PRIMARY KEY(pcr, value)) WITHOUT ROWID;";
+/* ... and of runs, alerts and decisions. */
+static const char second_runs[] =
+    /* policies: scope '' is the home, else a group's name */
+    "CREATE TABLE config(scope TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, who TEXT NOT NULL, since_ms INTEGER NOT NULL,"
+    " PRIMARY KEY(scope, key)) WITHOUT ROWID;"
+    /* 31 entries of engine/ledger.h in slot order: slot s is entry s % 31 of block s / 31 */
+    "CREATE TABLE ledger(block INTEGER PRIMARY KEY, entries BLOB NOT NULL);"
+    "CREATE TABLE beacon(no INTEGER PRIMARY KEY, value BLOB NOT NULL, since_ms INTEGER NOT NULL, until_ms INTEGER NOT NULL,"
+    " who TEXT NOT NULL);"
+    /* runs and applications; record: the run record as JSON */
+    "CREATE TABLE run(no INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, start_ms INTEGER NOT NULL,"
+    " end_ms INTEGER NOT NULL, complete INTEGER NOT NULL, records INTEGER NOT NULL, generation INTEGER NOT NULL, record TEXT NOT NULL);"
+    "CREATE INDEX run_end ON run(end_ms);"
+    /* what alerts are about, once by content; kind: enum qm_alert_kind. grp 0: none. key: SHA-256 of all that makes it this change */
+    "CREATE TABLE change(no INTEGER PRIMARY KEY, kind INTEGER NOT NULL, grp INTEGER NOT NULL, class INTEGER NOT NULL, key BLOB NOT NULL,"
+    " name TEXT NOT NULL, items BLOB NOT NULL, detail TEXT, event TEXT, first_ms INTEGER NOT NULL, UNIQUE(kind, grp, key));"
+    /* one for each machine; slot NULL: of the home (refusals, nothing from anyone). state: enum qm_alert_state */
+    "CREATE TABLE alert(no INTEGER PRIMARY KEY, kind INTEGER NOT NULL, slot INTEGER, change INTEGER NOT NULL REFERENCES change,"
+    " state INTEGER NOT NULL, seen INTEGER NOT NULL, first_ms INTEGER NOT NULL, last_ms INTEGER NOT NULL, count INTEGER NOT NULL,"
+    " closed_ms INTEGER, until_ms INTEGER, set_no INTEGER, restarts INTEGER, detail TEXT);"
+    "CREATE INDEX alert_slot ON alert(slot, kind, state) WHERE slot IS NOT NULL;"
+    "CREATE INDEX alert_change ON alert(change, state);"
+    "CREATE INDEX alert_live ON alert(state, kind) WHERE state IN (0, 1);"
+    "CREATE INDEX alert_closed ON alert(closed_ms) WHERE closed_ms IS NOT NULL;"
+    /* what people did to alerts, and to which */
+    "CREATE TABLE decision(no INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, who TEXT NOT NULL, what TEXT NOT NULL, why TEXT,"
+    " until_ms INTEGER, alerts INTEGER NOT NULL);"
+    "CREATE TABLE alert_decision(alert INTEGER NOT NULL, decision INTEGER NOT NULL REFERENCES decision, PRIMARY KEY(alert, decision))"
+    " WITHOUT ROWID;"
+    /* records refused by checks 1 to 7: one row for each reason and source */
+    "CREATE TABLE refused(change INTEGER PRIMARY KEY REFERENCES change, reason INTEGER NOT NULL, source TEXT NOT NULL,"
+    " sketch BLOB NOT NULL, ids TEXT NOT NULL);"
+    /* who did what to the home, other than to alerts */
+    "CREATE TABLE journal(no INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, who TEXT NOT NULL, what TEXT NOT NULL, subject TEXT, why TEXT);";
+
+static const struct {
+    int version;
+    const char *sql;
+} steps[] = {{1, first}, {2, second_fleet}, {QM_STORE_SCHEMA, second_runs}};
+
+qm_err store_schema_make(struct qm_store *s, int from, struct qm_fault *fault)
+{
+    qm_err err = QM_OK;
+    for (size_t i = 0; err == QM_OK && i < QM_COUNT(steps); i++)
+        if (steps[i].version > from)
+            err = store_exec(s, steps[i].sql, fault);
+    return err;
+}
+
+/* A copy of the database as it is, for whoever must go back. VACUUM INTO is one consistent copy whatever others write. */
+static qm_err keep_copy(struct qm_store *s, int version, struct qm_fault *fault)
+{
+    char path[4096 + 64], tmp[4096 + 72];
+    int n = snprintf(path, sizeof path, "%s/fleet.db.schema-%d", s->home, version);
+    if (n < 0 || (size_t)n >= sizeof path)
+        return qm_fail(fault, QM_E_LIMIT, 0, "the path of the home is too long");
+    snprintf(tmp, sizeof tmp, "%s.new", path);
+    unlink(tmp); /* of an earlier try that did not get further */
+    sqlite3_stmt *st = NULL;
+    if (sqlite3_prepare_v2(s->db, "VACUUM INTO ?1", -1, &st, NULL) != SQLITE_OK)
+        return store_fail(s, fault, "copying it");
+    sqlite3_bind_text(st, 1, tmp, -1, SQLITE_STATIC);
+    qm_err err = store_run(s, st, fault);
+    sqlite3_finalize(st);
+    int fd = err == QM_OK ? open(tmp, O_RDONLY | O_CLOEXEC) : -1;
+    if (err == QM_OK && (fd < 0 || fsync(fd) != 0 || rename(tmp, path) != 0))
+        err = qm_fail(fault, QM_E_IO, errno, "cannot keep %s", path);
+    if (fd >= 0)
+        close(fd);
+    if (err != QM_OK)
+        unlink(tmp);
+    return err;
+}
+
+qm_err store_schema_migrate(struct qm_store *s, int version, struct qm_fault *fault)
+{
+    char sql[80];
+    qm_err err = keep_copy(s, version, fault);
+    /* Another may have migrated meanwhile: the version counts again inside the transaction. */
+    sqlite3_stmt *st = NULL;
+    uint64_t now = 0;
+    bool found = false;
+    if (err == QM_OK)
+        err = store_exec(s, "BEGIN IMMEDIATE", fault);
+    if (err != QM_OK)
+        return err;
+    if (sqlite3_prepare_v2(s->db, "SELECT value FROM meta WHERE key = 'schema'", -1, &st, NULL) != SQLITE_OK)
+        err = store_fail(s, fault, "reading it");
+    if (err == QM_OK)
+        err = store_number(s, st, &now, &found, fault);
+    sqlite3_finalize(st);
+    if (err == QM_OK && (int)now < QM_STORE_SCHEMA)
+        err = store_schema_make(s, (int)now, fault);
+    snprintf(sql, sizeof sql, "UPDATE meta SET value = %d WHERE key = 'schema'", QM_STORE_SCHEMA);
+    if (err == QM_OK)
+        err = store_exec(s, sql, fault);
+    if (err == QM_OK)
+        return store_exec(s, "COMMIT", fault);
+    qm_err undone = store_exec(s, "ROLLBACK", NULL);
+    (void)undone; /* closing does it too */
+    return err;
+}
