@@ -52,6 +52,16 @@ struct qm_stage {
     const uint8_t *expected; /* 32 bytes, only where known; else NULL */
 };
 
+/* The first event of PCR first_fail that is not the one at the same place behind the expected value. */
+struct qm_event_diff {
+    uint32_t index;         /* in the received log, the header included; meaningless where digest is NULL */
+    uint32_t type;
+    const uint8_t *digest;          /* 32 bytes; NULL: the received log has no such event any more */
+    const uint8_t *expected_digest; /* 32 bytes; NULL: there is none there */
+    struct qm_span text;    /* words for it, printable UTF-8 */
+    bool proved;            /* the words' bytes hash to the digest */
+};
+
 struct qm_result {
     const char *run;        /* run id */
     struct qm_span source;  /* file name, raw bytes */
@@ -71,6 +81,14 @@ struct qm_result {
     bool has_clock;   /* the signature verified: clock, reset, restart, safe, firmware are set */
     bool has_t;
     bool has_baseline;
+    bool has_state;   /* state was kept: fresh and boots are set */
+    bool has_event;   /* event is set */
+    uint8_t fresh;    /* enum qm_fresh */
+    uint32_t boots;   /* by how many the reset count moved */
+    uint32_t set_a, set_b; /* accepted values it passes on or is nearest to (whole or the group's; the instance's), 0: none */
+    uint32_t beacon;  /* number of the beacon that extraData was made with; 0: none */
+    uint64_t slot;    /* of the instance in the store; 0: not enrolled */
+    struct qm_event_diff event;
     struct qm_span pcr_digest; /* the signed one; absent where the signature did not verify */
     uint8_t attest[32];        /* SHA-256 of the TPMS_ATTEST */
     struct qm_stage stage[QM_STAGE_COUNT];
