@@ -62,6 +62,8 @@ uint64_t qm_worklist_files(const struct qm_worklist *w); /* found so far */
 uint64_t qm_worklist_errors(const struct qm_worklist *w); /* reported so far */
 uint64_t qm_worklist_others(const struct qm_worklist *w); /* names in directories that are no *.mpk file: not read */
 uint64_t qm_worklist_done_files(const struct qm_worklist *w); /* read to their end, or given up, so far */
+/* The share of the files that is read, 0 to 1, the begun ones by their bytes; 0 where that cannot be known. For a progress line. */
+double qm_worklist_share(const struct qm_worklist *w);
 size_t qm_worklist_bytes(const struct qm_worklist *w); /* memory held */
 void qm_worklist_close(struct qm_worklist *w);
 

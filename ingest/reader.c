@@ -246,7 +246,7 @@ static void begin_stream(struct qm_worklist *w, struct qm_entry *e, int fd, cons
     s->open = s->busy = true;
     w->pending--;
     pthread_mutex_unlock(&w->lock);
-    qm_stream_begin(s, e, fd, st);
+    qm_stream_begin(w, s, e, fd, st);
     *held = s;
 }
 

@@ -62,7 +62,7 @@ bool qm_ring_close(struct qm_ring *ring);
 
 /* ---- stream.c ---- */
 /* Begins to read e through s, which the caller holds (busy). Takes fd over. */
-void qm_stream_begin(struct qm_stream *s, struct qm_entry *e, int fd, const struct stat *st);
+void qm_stream_begin(struct qm_worklist *w, struct qm_stream *s, struct qm_entry *e, int fd, const struct stat *st);
 /* Fills the reader's window from s, which the caller holds. False: stopped while nothing came. */
 bool qm_stream_window(struct qm_reader *r, struct qm_stream *s, const _Atomic bool *stop);
 

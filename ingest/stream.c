@@ -11,7 +11,15 @@ enum {
     GATHER_MS = 10, /* a pipe that has been silent this long has its bytes delivered as they are */
 };
 
-void qm_stream_begin(struct qm_stream *s, struct qm_entry *e, int fd, const struct stat *st)
+/* What the progress line knows of files that are read in windows. An unsigned sum takes a difference below 0 as well. */
+static void note_progress(struct qm_worklist *w, uint64_t files, uint64_t size, uint64_t read_bytes)
+{
+    atomic_fetch_add_explicit(&w->open_files, files, memory_order_relaxed);
+    atomic_fetch_add_explicit(&w->open_size, size, memory_order_relaxed);
+    atomic_fetch_add_explicit(&w->open_read, read_bytes, memory_order_relaxed);
+}
+
+void qm_stream_begin(struct qm_worklist *w, struct qm_stream *s, struct qm_entry *e, int fd, const struct stat *st)
 {
     s->entry = e;
     s->fd = fd;
@@ -21,10 +29,12 @@ void qm_stream_begin(struct qm_stream *s, struct qm_entry *e, int fd, const stru
     s->target = QM_WINDOW_START;
     s->carry_len = 0;
     s->starved = s->at_end = s->failed = false;
-    if (s->regular)
+    if (s->regular) {
+        note_progress(w, 1, s->size, 0);
         (void)posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
-    else
+    } else {
         (void)fcntl(fd, F_SETPIPE_SZ, PIPE_BYTES); /* helps a pipe, fails on the rest */
+    }
 }
 
 /* What a window ends with. */
@@ -146,11 +156,15 @@ void qm_reader_settle(struct qm_reader *r, size_t used, size_t record_count, boo
         if (s->fd != STDIN_FILENO)
             close(s->fd);
         s->fd = -1;
+        if (s->regular)
+            note_progress(w, -1ull, -s->size, -s->off);
         qm_file_done(w, 1);
     } else {
         memcpy(s->carry, r->window + used, rest);
         s->carry_len = rest;
         s->off += used;
+        if (s->regular)
+            note_progress(w, 0, 0, used);
         s->starved = used == 0;
         learn(s, used, record_count);
     }

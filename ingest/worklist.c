@@ -104,6 +104,16 @@ uint64_t qm_worklist_done_files(const struct qm_worklist *w)
     return atomic_load_explicit(&w->done, memory_order_relaxed);
 }
 
+double qm_worklist_share(const struct qm_worklist *w)
+{
+    /* Each of the four is true by itself; together they may be a window apart. */
+    double size = (double)atomic_load_explicit(&w->open_size, memory_order_relaxed);
+    double begun = size > 0 ? (double)atomic_load_explicit(&w->open_read, memory_order_relaxed) / size : 0;
+    double files = (double)atomic_load_explicit(&w->open_files, memory_order_relaxed);
+    double share = w->count != 0 ? ((double)qm_worklist_done_files(w) + files * begun) / (double)w->count : 0;
+    return share < 0 ? 0 : share > 1 ? 1 : share;
+}
+
 size_t qm_worklist_bytes(const struct qm_worklist *w)
 {
     return sizeof *w + w->cap * sizeof *w->entry + w->name_bytes + SCRATCH_BYTES +

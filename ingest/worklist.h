@@ -94,6 +94,8 @@ struct qm_worklist {
     pthread_cond_t changed; /* the queue grew, a stream was settled, pending sank */
     size_t next;
     _Atomic uint64_t done; /* files whose last bytes were delivered, or that could not be read; for progress */
+    /* Regular files that are read in windows now, for progress: how many, their sizes, and how far they are read. */
+    _Atomic uint64_t open_files, open_size, open_read;
     uint32_t queue_head, queue_tail;
     uint32_t pending;
     struct qm_stream **stream;

@@ -15,7 +15,7 @@ enrolled with baselines; QUOTEMILL_HOME is home). In expected lines <run>, <ms>,
 from run to run, and a line <lines> for any number of lines. --update writes what was seen into the cases, such things as
 placeholders; read the difference before you believe it.
 """
-import json, os, re, resource, shutil, signal, subprocess, sys, tempfile, time
+import json, os, pty, re, resource, shutil, signal, subprocess, sys, tempfile, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PLACEHOLDERS = {
@@ -214,6 +214,23 @@ class Tests:
                 return f'{args}: exit {r.returncode}, {r.stderr!r}'
         return None
 
+    def fault_descriptors_closed(self):
+        """Standard descriptors that come closed: using them is an error, and no file takes their place."""
+        place = self.place('closed')
+        with open(os.path.join(place, 'home/fleet.db'), 'rb') as f:
+            before = f.read(4096)
+        cases = [(0, ['verify', '--json', '-'], 3), (0, ['verify', '--json', 'fleet/spool-1'], 0), (0, ['enroll', '-'], 3),
+                 (1, ['verify', '--json', 'fleet/spool-1'], 3), (1, ['enroll', '--json', 'fleet/enroll.ndjson'], 3), (1, ['cpu'], 3),
+                 (2, ['verify', '--json', 'nothing-here'], 3), (2, ['enroll', 'fleet/enroll.ndjson'], 0)]
+        for fd, args, code in cases:
+            r = self.run(args, place, preexec_fn=lambda: os.close(fd))
+            if r.returncode != code or (code == 3 and fd != 2 and not r.stderr):
+                return f'{args} without {fd}: exit {r.returncode}, {r.stderr!r}'
+        with open(os.path.join(place, 'home/fleet.db'), 'rb') as f:
+            if f.read(4096) != before:
+                return 'the database has changed'
+        return None
+
     def fault_signals(self):
         """SIGINT and SIGTERM on a stream: what came is judged, the run record says that it is not complete."""
         place = self.place('signals')
@@ -247,6 +264,43 @@ class Tests:
                 if any(r['status'] != 'trusted' for r in results):
                     return f'{number.name}: a verdict on what was cut: {[r for r in results if r["status"] != "trusted"][:1]}'
         return None
+
+    def fault_progress(self):
+        """On a terminal a line with records, speed, and the share done and to go of a long file; of a stream no share; else nothing."""
+        place = self.place('progress')
+        spool = os.path.join(place, 'fleet/spool-1')
+        one = b''.join(open(os.path.join(spool, n), 'rb').read() for n in sorted(os.listdir(spool)))
+        with open(os.path.join(place, 'long.mpk'), 'wb') as f:
+            f.write(one * 100)
+
+        def watch(args, feed):
+            main, side = pty.openpty()
+            p = subprocess.Popen([self.program, 'verify', '--workers', '1', '--json', '--stages', *args], cwd=place, env=self.env,
+                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=side)
+            os.close(side)
+            if feed:
+                p.stdin.write(one)
+                p.stdin.flush()
+            time.sleep(0.8)  # the reader of the results takes its time
+            p.communicate(timeout=60)
+            shown = b''
+            try:
+                while more := os.read(main, 65536):
+                    shown += more
+            except OSError:
+                pass  # the other side is closed
+            os.close(main)
+            return p.returncode, shown
+
+        code, shown = watch(['long.mpk'], False)
+        if code != 0 or not re.search(rb'\r\d+ records, \d+/s, [\d.]+ MB/s, \d+ %, \d+ s to go\x1b\[K', shown) or \
+                not shown.endswith(b'\r\x1b[K'):
+            return f'a file: exit {code}, {shown!r}'
+        code, shown = watch(['-'], True)
+        if code != 0 or not re.search(rb'\r12 records, \d+/s, [\d.]+ MB/s\x1b\[K', shown) or b'%' in shown:
+            return f'a stream: exit {code}, {shown!r}'
+        r = self.run(['verify', '--json', 'long.mpk'], place)
+        return None if r.returncode == 0 and not r.stderr else f'no terminal: {r.stderr!r}'
 
     def fault_files_that_vanish(self):
         """Files that go away while others are read: a line each, exit 3, and all others count."""

@@ -24,13 +24,13 @@ struct request {
 /* A file that could not be read: one line, from any thread. */
 static void report(void *ctx, const char *name, int sys, const char *what)
 {
-    char shown[1024];
+    char shown[8192];
     struct qm_out o = qm_out_init(shown, sizeof shown - 1);
     (void)ctx;
     qm_out_shown(&o, (struct qm_span){(const uint8_t *)name, strlen(name)});
     shown[o.len] = '\0';
-    fprintf(stderr, "quotemill verify: %s: %s%s%s\n", o.len != 0 ? shown : "a file with a long name", what, sys != 0 ? ": " : "",
-            sys != 0 ? strerrordesc_np(sys) : "");
+    fprintf(stderr, "quotemill verify: %s: %s%s%s\n", o.full ? "a file with a long name" : name[0] == '\0' ? "''" : shown, what,
+            sys != 0 ? ": " : "", sys != 0 ? strerrordesc_np(sys) : "");
 }
 
 static unsigned cpus(void)
@@ -103,8 +103,9 @@ static void say_before(const struct request *q, const struct qm_table *table, co
 {
     if (q->verbose == 0)
         return;
-    fprintf(stderr, "quotemill verify: %u workers, %s; table: %llu instances, %.1f MiB, generation %llu; kernels:",
-            (unsigned)q->workers, io == QM_IO_URING ? "io_uring" : "plain reads", (unsigned long long)qm_table_instances(table),
+    fprintf(stderr, "quotemill verify: %u worker%s, %s; table: %llu instances, %.1f MiB, generation %llu; kernels:",
+            (unsigned)q->workers, q->workers == 1 ? "" : "s", io == QM_IO_URING ? "io_uring" : "plain reads",
+            (unsigned long long)qm_table_instances(table),
             (double)qm_table_bytes(table) / (1 << 20), (unsigned long long)qm_table_generation(table));
     for (size_t i = 0; i < run->kernel_count; i++)
         fprintf(stderr, " %s=%s", run->kernel[i].what, run->kernel[i].name);

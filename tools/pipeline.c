@@ -225,11 +225,12 @@ static void show_progress(const struct qm_worklist *list, struct worker *const *
     totals(workers, count, &records, &bytes);
     double s = (double)(qm_now_ms() - start_ms) / 1000 + 1e-3;
     uint64_t done = qm_worklist_done_files(list), all = qm_worklist_files(list);
-    double share = all != 0 ? (double)done / (double)all : 0;
-    fprintf(stderr, "\r%llu records, %.0f/s, %.1f MB/s, %llu of %llu files (%.0f %%)", (unsigned long long)records,
-            (double)records / s, (double)bytes / s / 1e6, (unsigned long long)done, (unsigned long long)all, 100 * share);
-    if (share > 0 && share < 1)
-        fprintf(stderr, ", %.0f s to go", s / share - s);
+    double share = qm_worklist_share(list);
+    fprintf(stderr, "\r%llu records, %.0f/s, %.1f MB/s", (unsigned long long)records, (double)records / s, (double)bytes / s / 1e6);
+    if (all > 1)
+        fprintf(stderr, ", %llu of %llu files", (unsigned long long)done, (unsigned long long)all);
+    if (share > 0 && share < 1) /* a stream has no end that is known */
+        fprintf(stderr, ", %.0f %%, %.0f s to go", 100 * share, s / share - s);
     fputs("\033[K", stderr);
 }
 
