@@ -11,4 +11,8 @@ done
 "$dest/usr/local/bin/quotemill" --version
 n=$(find "$dest" -type f | wc -l)
 [ "$n" = 5 ] || { echo "$n files installed, 5 expected:"; find "$dest" -type f; exit 1; }
+if command -v man >/dev/null; then
+  said=$(man --warnings -l "$dest/usr/local/share/man/man1/quotemill.1" 2>&1 >/dev/null)
+  [ -z "$said" ] || { echo "man: $said"; exit 1; }
+fi
 bash -n "$dest/usr/local/share/bash-completion/completions/quotemill"
