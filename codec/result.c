@@ -125,6 +125,25 @@ static void write_changes(struct qm_emit *e, const struct qm_result *r)
     qm_emit_end(e);
 }
 
+static void write_event(struct qm_emit *e, const struct qm_result *r)
+{
+    const struct qm_event_diff *d = &r->event;
+    qm_emit_key(e, "event");
+    qm_emit_map(e);
+    number(e, "index", d->index);
+    number(e, "pcr", (uint64_t)r->first_fail);
+    number(e, "type", d->type);
+    if (d->digest != NULL)
+        bytes(e, "digest", d->digest, 32);
+    if (d->expected_digest != NULL)
+        bytes(e, "expected_digest", d->expected_digest, 32);
+    qm_emit_key(e, "text");
+    qm_emit_text(e, d->text);
+    qm_emit_key(e, "proved");
+    qm_emit_bool(e, d->proved);
+    qm_emit_end(e);
+}
+
 void qm_result_write(struct qm_out *out, const struct qm_result *r, enum qm_format format, bool stages)
 {
     assert(out->cap - out->len >= QM_RESULT_MAX);
@@ -150,6 +169,8 @@ void qm_result_write(struct qm_out *out, const struct qm_result *r, enum qm_form
         number(&e, "first_fail", (uint64_t)r->first_fail);
     if (r->reason == QM_PCR_MISMATCH && r->proven)
         write_changes(&e, r);
+    if (r->has_event)
+        write_event(&e, r);
     if (r->has_clock && r->status != QM_TRUSTED)
         bytes(&e, "pcr_digest", r->pcr_digest.p, r->pcr_digest.len);
     if (r->has_attest)

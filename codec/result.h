@@ -52,13 +52,16 @@ struct qm_stage {
     const uint8_t *expected; /* 32 bytes, only where known; else NULL */
 };
 
-/* The first event of PCR first_fail that is not the one at the same place behind the expected value. */
+enum { QM_EVENT_TEXT_MAX = 1024 };
+
+/* The first event of PCR first_fail that is not the one at the same place behind the expected value. Where the received log has
+ * none there any more, type, text and proved are of the expected event. */
 struct qm_event_diff {
-    uint32_t index;         /* in the received log, the header included; meaningless where digest is NULL */
+    uint32_t index;         /* in the received log, the header included; where digest is NULL, the number of its events */
     uint32_t type;
     const uint8_t *digest;          /* 32 bytes; NULL: the received log has no such event any more */
     const uint8_t *expected_digest; /* 32 bytes; NULL: there is none there */
-    struct qm_span text;    /* words for it, printable UTF-8 */
+    struct qm_span text;    /* words for it, printable ASCII, at most QM_EVENT_TEXT_MAX bytes */
     bool proved;            /* the words' bytes hash to the digest */
 };
 
@@ -110,7 +113,7 @@ struct qm_run {
 
 enum qm_format { QM_FORMAT_MSGPACK, QM_FORMAT_NDJSON };
 
-/* No result is longer: 24 stages, 24 changes, and a source of QM_SOURCE_MAX bytes every one of which is escaped. */
+/* No result is longer: 24 stages, 24 changes, an event, and a source of QM_SOURCE_MAX bytes every one of which is escaped. */
 enum { QM_SOURCE_MAX = 8192, QM_RESULT_MAX = 64 * 1024 };
 
 /* Append one record (NDJSON: a line). stages: say the stages of a trusted record too. out must have QM_RESULT_MAX bytes left. */

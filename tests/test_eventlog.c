@@ -6,6 +6,7 @@
 #include "codec/eventtext.h"
 #include "codec/uefi.h"
 #include "tests/json_check.h"
+#include "engine/explain.h"
 #include "tools/log_read.h"
 
 /* ---- a log under construction
@@ -1005,7 +1006,7 @@ static const char *proved(uint32_t type, const void *data, size_t len, const uin
     struct qm_event e = {.type = type, .extends = type != QM_EV_NO_ACTION, .data = {data, len}};
     e.digest[QM_HASH_SHA1] = sha1_digest;
     e.digest[QM_HASH_SHA256] = sha256_digest;
-    const char *part = qm_log_proved_part(&e);
+    const char *part = qm_event_proved_part(&e);
     return part != NULL ? part : "no";
 }
 

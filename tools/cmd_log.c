@@ -7,6 +7,7 @@
 #include "codec/emit.h"
 #include "codec/eventtext.h"
 #include "codec/result.h"
+#include "engine/explain.h"
 #include "tools/command.h"
 #include "tools/log_read.h"
 #include "tools/options.h"
@@ -47,7 +48,7 @@ static void json_event(struct qm_out *o, const struct qm_event *e)
     struct qm_out text = qm_out_init(line, sizeof line);
     struct qm_emit j = qm_emit_init(o, true);
     const char *name = qm_event_type_name(e->type);
-    const char *proved = qm_log_proved_part(e);
+    const char *proved = qm_event_proved_part(e);
     qm_event_describe(e, &text);
     qm_emit_map(&j);
     qm_emit_key(&j, "index");
@@ -201,7 +202,7 @@ static void print_event(const struct qm_event *e, struct qm_out *o)
         qm_hex_write(digest, e->digest[h], SHORT_DIGEST);
         digest[sizeof digest - 1] = '\0';
     }
-    const char *mark = !e->extends ? "-" : qm_log_proved_part(e) != NULL ? "proved" : "claimed";
+    const char *mark = !e->extends ? "-" : qm_event_proved_part(e) != NULL ? "proved" : "claimed";
     printf("%5u %3s  %-32s  %-16s  %-7s  ", e->index, pcr, type, digest, mark);
     qm_event_describe(e, o);
     qm_out_char(o, '\n');

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "codec/eventtext.h"
+#include "codec/text.h"
 #include "engine/kernel/kernel.h"
 
 _Static_assert(QM_LOG_MAX == 4 * 1024 * 1024, "a message below names the limit");
@@ -68,33 +68,6 @@ void qm_log_view_init(struct qm_log_view *v, struct qm_span bytes)
 const char *qm_log_view_status(const struct qm_log_view *v)
 {
     return v->malformed ? "malformed" : v->unreplayable ? "unreplayable" : "ok";
-}
-
-static bool part_is_digest(const struct qm_event *e, enum qm_hash hash, struct qm_span part)
-{
-    uint8_t digest[QM_DIGEST_MAX];
-    qm_hash_one(hash, part, digest);
-    return memcmp(digest, e->digest[hash], qm_hash_size(hash)) == 0;
-}
-
-const char *qm_log_proved_part(const struct qm_event *e)
-{
-    struct qm_measured parts[QM_MEASURED_MAX];
-    unsigned count = qm_event_measured(e, parts);
-    for (unsigned i = 0; i < count; i++) {
-        unsigned agree = 0, differ = 0;
-        for (enum qm_hash h = QM_HASH_SHA256; h < QM_HASH_COUNT; h++)
-            if (e->digest[h] != NULL) {
-                bool same = part_is_digest(e, h, parts[i].bytes);
-                agree += same;
-                differ += !same;
-            }
-        if (agree + differ == 0 && e->digest[QM_HASH_SHA1] != NULL)
-            agree = part_is_digest(e, QM_HASH_SHA1, parts[i].bytes);
-        if (agree != 0 && differ == 0)
-            return parts[i].part;
-    }
-    return NULL;
 }
 
 /* The failure, with the path in it as it may be shown. */

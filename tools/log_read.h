@@ -28,11 +28,6 @@ void qm_log_view_init(struct qm_log_view *v, struct qm_span bytes);
 /* "ok", "unreplayable", "malformed" */
 const char *qm_log_view_status(const struct qm_log_view *v);
 
-/* The part of the data (eventtext.h) that the event's digests prove: every digest of SHA-256 or
- * longer is the hash of that part, or, where there is none, the SHA-1 one is. NULL: the data is a
- * claim. */
-const char *qm_log_proved_part(const struct qm_event *e);
-
 /* Reads a whole log, "-" being standard input: to its end, since what the kernel exposes has size
  * 0. Gives malloced bytes. Over QM_LOG_MAX: QM_E_LIMIT. */
 qm_err qm_log_file_read(const char *path, uint8_t **bytes, size_t *len,
