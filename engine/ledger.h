@@ -2,7 +2,8 @@
  * before, and newer than what was seen. Pure functions over one entry; the store keeps the entries.
  *
  * An entry is written after every run for every instance that sent something, so it is small, of one size, and lies in the
- * database as it lies in memory (31 of them fill a page). All zero: nothing came yet.
+ * database as it lies in memory (31 of them fill a page). Enrolment makes it, taking an instance out makes it all zero again; so
+ * whoever goes over the ledger sees the whole fleet.
  *
  * Times are the verifier's, ms since the epoch; 0: never. TPM clocks are ms of the TPM (TPMS_CLOCK_INFO, Library part 2,
  * 10.11.1). Whoever changes the layout changes QM_STORE_SCHEMA. */
@@ -51,7 +52,9 @@ struct qm_ledger {
     uint32_t boots;             /* boots seen by the reset count moving */
     uint32_t boots_silent;      /* boots that sent nothing */
     uint32_t beacon;            /* number of the newest beacon that a record carried */
-    uint32_t reserved[3];
+    uint32_t enrolled_s;        /* s since the epoch; 0: no instance has this slot */
+    uint32_t hold_until_s;      /* a person parked it until then (past: when the hold ended); 0: never held */
+    uint32_t reserved;
     uint8_t flags;              /* enum qm_ledger_flag */
     uint8_t status, reason, log; /* of the newest record; enum qm_status ... */
     uint8_t first_fail;         /* PCR, 0xff: none */

@@ -187,12 +187,54 @@ static qm_err add_baseline(struct qm_store *s, uint64_t slot, const struct qm_en
     return store_run(s, st, fault);
 }
 
+/* The number of the group, made where it is new; 0: none. */
+static qm_err group_number(struct qm_store *s, const struct qm_enrolment *e, uint64_t *no, struct qm_fault *fault)
+{
+    bool found = true;
+    *no = 0;
+    if (!e->has_group)
+        return QM_OK;
+    sqlite3_stmt *find = store_sql(s, "SELECT no FROM grp WHERE name = ?1", fault);
+    if (find == NULL)
+        return QM_E_STORE;
+    sqlite3_bind_text(find, 1, (const char *)e->group, (int)e->group_len, SQLITE_STATIC);
+    qm_err err = store_number(s, find, no, &found, fault);
+    if (err != QM_OK || found)
+        return err;
+    sqlite3_stmt *add = store_sql(s, "INSERT INTO grp(name) VALUES(?1)", fault);
+    if (add == NULL)
+        return QM_E_STORE;
+    sqlite3_bind_text(add, 1, (const char *)e->group, (int)e->group_len, SQLITE_STATIC);
+    err = store_run(s, add, fault);
+    *no = (uint64_t)sqlite3_last_insert_rowid(s->db);
+    return err;
+}
+
+/* The instance's entry in the ledger: begun with it; another key begins the TPM's sequence anew. */
+static qm_err write_ledger(struct qm_store *s, uint64_t slot, uint64_t ak, uint64_t group, bool found, struct qm_fault *fault)
+{
+    struct qm_ledger l;
+    qm_err err = qm_store_ledger_get(s, slot, &l, fault);
+    if (err != QM_OK)
+        return err;
+    if (!found) {
+        memset(&l, 0, sizeof l);
+        l.enrolled_s = (uint32_t)(s->now_ms / 1000);
+    }
+    if (l.ak != ak)
+        qm_ledger_rekey(&l, (uint32_t)ak);
+    l.group = (uint32_t)group;
+    return qm_store_ledger_put(s, slot, &l, fault);
+}
+
 static qm_err enroll(struct qm_store *s, const struct qm_enrolment *e, const uint8_t line_digest[32],
                      const struct qm_enroll_options *options, enum qm_enrolled *what, struct qm_fault *fault)
 {
     struct present present;
-    uint64_t ak, profile;
+    uint64_t ak, profile, group;
     qm_err err = find_present(s, e, &present, fault);
+    if (err == QM_OK)
+        err = group_number(s, e, &group, fault);
     if (err == QM_OK)
         err = once(s, S_AK_FIND, S_AK_INSERT, bind_ak, e, &ak, fault);
     if (err == QM_OK)
@@ -213,6 +255,9 @@ static qm_err enroll(struct qm_store *s, const struct qm_enrolment *e, const uin
         err = write_history(s, slot, ak, present.found, fault);
     if (err == QM_OK && e->baseline_mask != 0)
         err = add_baseline(s, slot, e, fault);
+    /* Last, as it is not undone with a refused line: its block may be in hand for the lines before. */
+    if (err == QM_OK)
+        err = write_ledger(s, slot, ak, group, present.found, fault);
     *what = !present.found ? QM_ENROLLED_NEW : new_key ? QM_ENROLLED_KEY_REPLACED : QM_ENROLLED_CHANGED;
     s->changed |= err == QM_OK;
     return err;

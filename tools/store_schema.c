@@ -140,6 +140,27 @@ static qm_err keep_copy(struct qm_store *s, int version, struct qm_fault *fault)
     return err;
 }
 
+/* Every instance that was there before the ledger gets its entry. */
+static qm_err begin_ledger(struct qm_store *s, struct qm_fault *fault)
+{
+    sqlite3_stmt *st = NULL;
+    qm_err err = QM_OK;
+    int rc = SQLITE_DONE;
+    if (sqlite3_prepare_v2(s->db, "SELECT i.slot, i.ak, i.enrolled_ms, ifnull(g.no, 0) FROM instance i LEFT JOIN grp g ON g.name = i.grp"
+                                  " ORDER BY i.slot", -1, &st, NULL) != SQLITE_OK)
+        return store_fail(s, fault, "reading the instances");
+    while (err == QM_OK && (rc = sqlite3_step(st)) == SQLITE_ROW) {
+        struct qm_ledger l = {.ak = (uint32_t)sqlite3_column_int64(st, 1),
+                              .enrolled_s = (uint32_t)(sqlite3_column_int64(st, 2) / 1000),
+                              .group = (uint32_t)sqlite3_column_int64(st, 3)};
+        err = qm_store_ledger_put(s, (uint64_t)sqlite3_column_int64(st, 0), &l, fault);
+    }
+    if (err == QM_OK && rc != SQLITE_DONE)
+        err = store_fail(s, fault, "reading the instances");
+    sqlite3_finalize(st);
+    return err == QM_OK ? store_ledger_flush(s, fault) : err;
+}
+
 qm_err store_schema_migrate(struct qm_store *s, int version, struct qm_fault *fault)
 {
     char sql[80];
@@ -159,6 +180,9 @@ qm_err store_schema_migrate(struct qm_store *s, int version, struct qm_fault *fa
     sqlite3_finalize(st);
     if (err == QM_OK && (int)now < QM_STORE_SCHEMA)
         err = store_schema_make(s, (int)now, fault);
+    if (err == QM_OK && now < 2)
+        err = begin_ledger(s, fault);
+    store_ledger_forget(s);
     snprintf(sql, sizeof sql, "UPDATE meta SET value = %d WHERE key = 'schema'", QM_STORE_SCHEMA);
     if (err == QM_OK)
         err = store_exec(s, sql, fault);
