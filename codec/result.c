@@ -188,6 +188,12 @@ void qm_result_write(struct qm_out *out, const struct qm_result *r, enum qm_form
     number(&e, "checked", r->checked_ms);
     if (r->has_baseline)
         number(&e, "baseline", r->baseline);
+    if (r->beacon != 0)
+        number(&e, "beacon", r->beacon);
+    if (r->has_state) {
+        named(&e, "fresh", fresh_names[r->fresh]);
+        number(&e, "boots", r->boots);
+    }
     qm_emit_end(&e);
     if (format == QM_FORMAT_NDJSON)
         qm_out_char(out, '\n');

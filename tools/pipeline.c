@@ -23,6 +23,7 @@ struct output {
 
 /* One worker's own things. */
 struct worker {
+    unsigned number;
     const struct qm_pipeline_options *options;
     struct output *output;
     _Atomic bool *stop;
@@ -100,9 +101,13 @@ static qm_err verify_framed(struct worker *w, struct qm_fault *fault)
     if (f->count == 0)
         return QM_OK;
     qm_err err = qm_verify(w->verifier, f->record, f->count, qm_now_ms(), w->result, fault);
+    if (err == QM_OK && w->options->sink != NULL)
+        err = w->options->sink(w->options->sink_ctx, w->number, f->record, w->result, f->count, fault);
     for (size_t i = 0; err == QM_OK && i < f->count; i++) {
         w->by_status[w->result[i].status]++;
         w->by_reason[w->result[i].reason]++;
+        if (w->options->sink != NULL)
+            continue;
         qm_result_write(&w->out, &w->result[i], w->options->format, w->options->stages);
         if (w->out.len >= OUT_FLUSH)
             err = flush(w, fault);
@@ -165,7 +170,7 @@ static void worker_close(struct worker *w)
     free(w);
 }
 
-static qm_err worker_open(struct worker **out, struct qm_worklist *list, const struct qm_table *table,
+static qm_err worker_open(struct worker **out, unsigned number, struct qm_worklist *list, const struct qm_table *table,
                           const struct qm_kernels *kernels, const struct qm_pipeline_options *options, const struct qm_run *run,
                           struct output *output, _Atomic bool *stop, size_t *memory, struct qm_fault *fault)
 {
@@ -174,6 +179,7 @@ static qm_err worker_open(struct worker **out, struct qm_worklist *list, const s
     *out = w;
     if (w == NULL)
         return qm_fail(fault, QM_E_NOMEM, 0, "no memory for a worker");
+    w->number = number;
     w->options = options;
     w->output = output;
     w->stop = stop;
@@ -259,6 +265,15 @@ static void gather(struct worker *const *workers, unsigned count, const struct q
     run->complete &= qm_worklist_errors(list) == 0;
 }
 
+static bool past(const struct timespec *deadline)
+{
+    struct timespec now;
+    if (deadline == NULL)
+        return false;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec > deadline->tv_sec || (now.tv_sec == deadline->tv_sec && now.tv_nsec >= deadline->tv_nsec);
+}
+
 static qm_err run_workers(struct qm_worklist *list, const struct qm_pipeline_options *options, struct worker *const *workers,
                           const struct qm_run *run, _Atomic bool *stop, struct qm_fault *fault)
 {
@@ -271,7 +286,7 @@ static qm_err run_workers(struct qm_worklist *list, const struct qm_pipeline_opt
         return err;
     bool shown = false;
     while (!qm_pool_wait(pool, PROGRESS_MS)) {
-        if (caught != 0)
+        if (caught != 0 || past(options->deadline))
             atomic_store(stop, true);
         if (options->progress) {
             show_progress(list, workers, options->workers, run->start_ms);
@@ -291,18 +306,22 @@ qm_err qm_pipeline_run(struct qm_worklist *list, const struct qm_table *table, c
     _Atomic bool stop = false;
     struct worker *workers[QM_WORKERS_MAX] = {NULL};
     unsigned opened = 0;
+    bool ran = false;
     qm_err err = QM_OK;
     *stats = (struct qm_pipeline_stats){.memory = qm_worklist_bytes(list)};
     catch_signals();
     while (err == QM_OK && opened < options->workers) {
-        err = worker_open(&workers[opened], list, table, kernels, options, run, &output, &stop, &stats->memory, fault);
+        err = worker_open(&workers[opened], opened, list, table, kernels, options, run, &output, &stop, &stats->memory, fault);
         opened++;
     }
     if (err == QM_OK) {
         err = run_workers(list, options, workers, run, &stop, fault);
-        run->complete = err == QM_OK && caught == 0;
+        run->complete = err == QM_OK && caught == 0 && !atomic_load(&stop);
         gather(workers, options->workers, list, run, stats);
         run->end_ms = qm_now_ms();
+        ran = true;
+    }
+    if (ran && options->sink == NULL) {
         char text[8192];
         struct qm_out o = qm_out_init(text, sizeof text);
         qm_run_write(&o, run, options->format);

@@ -5,8 +5,15 @@
 #ifndef QM_PIPELINE_H
 #define QM_PIPELINE_H
 
+#include <time.h>
+
 #include "engine/verify.h"
 #include "ingest/ingest.h"
+
+/* Gets what a worker judged, instead of the output; worker is its number from 0. Called from the worker's thread; the results and
+ * what they point at are valid until it returns. */
+typedef qm_err (*qm_pipeline_sink)(void *ctx, unsigned worker, const struct qm_record *records, const struct qm_result *results,
+                                   size_t count, struct qm_fault *fault);
 
 struct qm_pipeline_options {
     unsigned workers;        /* 1 .. QM_WORKERS_MAX */
@@ -14,7 +21,10 @@ struct qm_pipeline_options {
     enum qm_format format;
     bool stages;
     uint64_t audit;
-    int out_fd;
+    int out_fd;              /* without a sink */
+    qm_pipeline_sink sink;   /* NULL: results go to out_fd */
+    void *sink_ctx;
+    const struct timespec *deadline; /* CLOCK_MONOTONIC: stop then as after a signal; NULL: none */
     bool progress;           /* a line on stderr, six times a second */
 };
 
@@ -23,7 +33,7 @@ struct qm_pipeline_stats {
     size_t memory; /* bytes taken at start, the worklist's included, the table's not */
 };
 
-/* Runs everything in w through; results go to out_fd, the run record last. run is filled (its id and start are set by the
+/* Runs everything in w through; results go to out_fd, the run record last, or to the sink, which gets no run record. run is filled (its id and start are set by the
  * caller). SIGINT and SIGTERM finish the buffers in flight: then *signalled is set and run->complete false. Errors: the
  * environment's; the run record is written whenever output is possible. */
 qm_err qm_pipeline_run(struct qm_worklist *w, const struct qm_table *table, const struct qm_kernels *kernels,

@@ -1,0 +1,175 @@
+#include "tools/store_run.h"
+
+#include <stdlib.h>
+
+#include "tools/store_inside.h"
+
+/* One number for one bound number or text. */
+static qm_err number_of(struct qm_store *s, sqlite3_stmt *st, uint64_t *out, struct qm_fault *fault)
+{
+    bool found;
+    return store_number(s, st, out, &found, fault);
+}
+
+qm_err qm_store_run_next(struct qm_store *s, uint64_t *no, struct qm_fault *fault)
+{
+    sqlite3_stmt *st = store_sql(s, "SELECT ifnull(max(no), 0) + 1 FROM run", fault);
+    return st == NULL ? QM_E_STORE : number_of(s, st, no, fault);
+}
+
+qm_err qm_store_run_add(struct qm_store *s, uint64_t no, const struct qm_run_row *row, struct qm_fault *fault)
+{
+    sqlite3_stmt *st = store_sql(s, "INSERT INTO run(no, id, kind, start_ms, end_ms, complete, records, generation, record)"
+                                    " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)", fault);
+    if (st == NULL)
+        return QM_E_STORE;
+    sqlite3_bind_int64(st, 1, (sqlite3_int64)no);
+    sqlite3_bind_text(st, 2, row->id, -1, SQLITE_STATIC);
+    sqlite3_bind_text(st, 3, row->kind, -1, SQLITE_STATIC);
+    sqlite3_bind_int64(st, 4, (sqlite3_int64)row->start_ms);
+    sqlite3_bind_int64(st, 5, (sqlite3_int64)row->end_ms);
+    sqlite3_bind_int(st, 6, row->complete);
+    sqlite3_bind_int64(st, 7, (sqlite3_int64)row->records);
+    sqlite3_bind_int64(st, 8, (sqlite3_int64)row->generation);
+    sqlite3_bind_text(st, 9, row->record, -1, SQLITE_STATIC);
+    return store_run(s, st, fault);
+}
+
+qm_err qm_store_run_known(struct qm_store *s, const char *id, bool *known, struct qm_fault *fault)
+{
+    uint64_t no;
+    sqlite3_stmt *st = store_sql(s, "SELECT no FROM run WHERE id = ?1", fault);
+    if (st == NULL)
+        return QM_E_STORE;
+    sqlite3_bind_text(st, 1, id, -1, SQLITE_STATIC);
+    return store_number(s, st, &no, known, fault);
+}
+
+qm_err qm_store_run_last(struct qm_store *s, uint64_t *end_ms, struct qm_fault *fault)
+{
+    sqlite3_stmt *st = store_sql(s, "SELECT ifnull(max(end_ms), 0) FROM run", fault);
+    return st == NULL ? QM_E_STORE : number_of(s, st, end_ms, fault);
+}
+
+qm_err qm_store_meta_get(struct qm_store *s, const char *key, uint64_t *value, struct qm_fault *fault)
+{
+    sqlite3_stmt *st = store_sql(s, "SELECT value FROM meta WHERE key = ?1", fault);
+    if (st == NULL)
+        return QM_E_STORE;
+    sqlite3_bind_text(st, 1, key, -1, SQLITE_STATIC);
+    return number_of(s, st, value, fault);
+}
+
+qm_err qm_store_meta_set(struct qm_store *s, const char *key, uint64_t value, struct qm_fault *fault)
+{
+    sqlite3_stmt *st = store_sql(s, "INSERT INTO meta(key, value) VALUES(?1, ?2) ON CONFLICT(key) DO UPDATE SET value = excluded.value",
+                                 fault);
+    if (st == NULL)
+        return QM_E_STORE;
+    sqlite3_bind_text(st, 1, key, -1, SQLITE_STATIC);
+    sqlite3_bind_int64(st, 2, (sqlite3_int64)value);
+    return store_run(s, st, fault);
+}
+
+qm_err qm_store_changed_since(struct qm_store *s, uint64_t generation, uint64_t **slots, size_t *count, struct qm_fault *fault)
+{
+    size_t room = 0;
+    *slots = NULL;
+    *count = 0;
+    sqlite3_stmt *st = store_sql(s, "SELECT slot FROM instance WHERE generation > ?1 ORDER BY slot", fault);
+    if (st == NULL)
+        return QM_E_STORE;
+    sqlite3_bind_int64(st, 1, (sqlite3_int64)generation);
+    int rc;
+    while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
+        if (*count == room) {
+            room = room == 0 ? 1024 : 2 * room;
+            uint64_t *more = realloc(*slots, room * sizeof **slots);
+            if (more == NULL) {
+                sqlite3_reset(st);
+                return qm_fail(fault, QM_E_NOMEM, 0, "no memory for %zu instances that changed", *count);
+            }
+            *slots = more;
+        }
+        (*slots)[(*count)++] = (uint64_t)sqlite3_column_int64(st, 0);
+    }
+    sqlite3_reset(st);
+    return rc == SQLITE_DONE ? QM_OK : store_fail(s, fault, "reading the instances");
+}
+
+qm_err qm_store_rekeyed_since(struct qm_store *s, uint64_t slot, uint64_t since_ms, bool *rekeyed, struct qm_fault *fault)
+{
+    uint64_t n;
+    sqlite3_stmt *st = store_sql(s, "SELECT count(*) FROM ak_history WHERE slot = ?1 AND until_ms >= ?2", fault);
+    if (st == NULL)
+        return QM_E_STORE;
+    sqlite3_bind_int64(st, 1, (sqlite3_int64)slot);
+    sqlite3_bind_int64(st, 2, (sqlite3_int64)since_ms);
+    qm_err err = number_of(s, st, &n, fault);
+    *rekeyed = n != 0;
+    return err;
+}
+
+qm_err qm_store_learned_mask(struct qm_store *s, uint64_t slot, uint32_t *mask, struct qm_fault *fault)
+{
+    *mask = 0;
+    sqlite3_stmt *st = store_sql(s, "SELECT v.mask FROM baseline b JOIN pcr_values v ON v.no = b.vals"
+                                    " WHERE b.slot = ?1 AND b.origin = 'learned'", fault);
+    if (st == NULL)
+        return QM_E_STORE;
+    sqlite3_bind_int64(st, 1, (sqlite3_int64)slot);
+    int rc;
+    while ((rc = sqlite3_step(st)) == SQLITE_ROW)
+        *mask |= (uint32_t)sqlite3_column_int64(st, 0);
+    sqlite3_reset(st);
+    return rc == SQLITE_DONE ? QM_OK : store_fail(s, fault, "reading what was learned");
+}
+
+qm_err qm_store_sets_passed(struct qm_store *s, uint64_t slot, uint32_t group_no, uint32_t set_a, uint32_t set_b, uint64_t at_ms,
+                            struct qm_fault *fault)
+{
+    sqlite3_stmt *own = store_sql(s, "UPDATE baseline SET passed_ms = ?4 WHERE slot = ?1 AND vals IN (?2, ?3) AND ended_ms IS NULL"
+                                     " AND passed_ms IS NULL", fault);
+    if (own == NULL)
+        return QM_E_STORE;
+    sqlite3_bind_int64(own, 1, (sqlite3_int64)slot);
+    sqlite3_bind_int64(own, 2, set_a);
+    sqlite3_bind_int64(own, 3, set_b);
+    sqlite3_bind_int64(own, 4, (sqlite3_int64)at_ms);
+    qm_err err = store_run(s, own, fault);
+    if (err != QM_OK || set_b == 0)
+        return err;
+    sqlite3_stmt *group = store_sql(s, "UPDATE baseline SET passed_ms = ?3 WHERE grp = ?1 AND vals = ?2 AND ended_ms IS NULL"
+                                       " AND passed_ms IS NULL", fault);
+    if (group == NULL)
+        return QM_E_STORE;
+    sqlite3_bind_int64(group, 1, group_no);
+    sqlite3_bind_int64(group, 2, set_a);
+    sqlite3_bind_int64(group, 3, (sqlite3_int64)at_ms);
+    return store_run(s, group, fault);
+}
+
+qm_err qm_store_group_name(struct qm_store *s, uint32_t no, char name[QM_GROUP_MAX + 1], struct qm_fault *fault)
+{
+    name[0] = '\0';
+    sqlite3_stmt *st = store_sql(s, "SELECT name FROM grp WHERE no = ?1", fault);
+    if (st == NULL)
+        return QM_E_STORE;
+    sqlite3_bind_int64(st, 1, no);
+    int rc = sqlite3_step(st);
+    if (rc == SQLITE_ROW && sqlite3_column_bytes(st, 0) <= QM_GROUP_MAX) {
+        memcpy(name, sqlite3_column_text(st, 0), (size_t)sqlite3_column_bytes(st, 0));
+        name[sqlite3_column_bytes(st, 0)] = '\0';
+    }
+    sqlite3_reset(st);
+    return rc == SQLITE_ROW || rc == SQLITE_DONE ? QM_OK : store_fail(s, fault, "reading the groups");
+}
+
+qm_err qm_store_slot(struct qm_store *s, struct qm_span id, uint64_t *slot, struct qm_fault *fault)
+{
+    sqlite3_stmt *st = store_sql(s, "SELECT slot FROM instance WHERE id = ?1", fault);
+    if (st == NULL)
+        return QM_E_STORE;
+    sqlite3_bind_text(st, 1, (const char *)id.p, (int)id.len, SQLITE_STATIC);
+    return number_of(s, st, slot, fault);
+}
