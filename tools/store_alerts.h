@@ -56,6 +56,7 @@ struct qm_alert_new {
     const char *detail;          /* JSON object of this machine's row, as text; NULL */
     const char *event;           /* JSON object: the first event that differs, as in results; NULL */
     uint64_t at_ms;              /* verifier's time of the record */
+    bool quiet;                  /* a row that stands already is not moved: the record was counted before */
     uint32_t restarts;           /* reset count of the machine, for ignored ones that end when it restarted */
 };
 struct qm_alert_raised {
@@ -67,9 +68,9 @@ struct qm_alert_raised {
 /* Inside a transaction. Opens a row, or moves last_seen and count of the open or ignored one of the same (slot, kind, change). */
 qm_err qm_alert_raise(struct qm_store *s, const struct qm_alert_new *a, struct qm_alert_raised *out, struct qm_fault *fault) QM_MUST_USE;
 /* The machine passes what these kinds are about (bits 1 << kind): open rows are resolved; ignored ones too, when the machine
- * restarted (its reset count is not the row's). *left: open or ignored rows of the machine that stay, of any kind. */
+ * restarted (its reset count is not the row's). *left: open or ignored rows of the machine that stay, of any kind; *closed: rows that were resolved now. */
 qm_err qm_alert_resolve(struct qm_store *s, uint64_t slot, uint32_t kinds, uint64_t at_ms, uint32_t restarts, uint64_t *left,
-                        struct qm_fault *fault) QM_MUST_USE;
+                        uint64_t *closed, struct qm_fault *fault) QM_MUST_USE;
 /* Like resolve for pcr_mismatch rows whose change is none of the given ones (what no longer differs is over). */
 qm_err qm_alert_resolve_other_changes(struct qm_store *s, uint64_t slot, const uint64_t *change, unsigned count, uint64_t at_ms,
                                       struct qm_fault *fault) QM_MUST_USE;
