@@ -1,6 +1,4 @@
 /* verify: the filter. Evidence in, results out; changes no state. */
-#include <errno.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -9,7 +7,7 @@
 #include "engine/pool.h"
 #include "tools/command.h"
 #include "tools/options.h"
-#include "tools/pipeline.h"
+#include "tools/setup.h"
 #include "tools/store.h"
 
 struct request {
@@ -20,25 +18,6 @@ struct request {
     char **paths;
     int path_count;
 };
-
-/* A file that could not be read: one line, from any thread. */
-static void report(void *ctx, const char *name, int sys, const char *what)
-{
-    char shown[8192];
-    struct qm_out o = qm_out_init(shown, sizeof shown - 1);
-    (void)ctx;
-    qm_out_shown(&o, (struct qm_span){(const uint8_t *)name, strlen(name)});
-    shown[o.len] = '\0';
-    fprintf(stderr, "quotemill verify: %s: %s%s%s\n", o.full ? "a file with a long name" : name[0] == '\0' ? "''" : shown, what,
-            sys != 0 ? ": " : "", sys != 0 ? strerrordesc_np(sys) : "");
-}
-
-static unsigned cpus(void)
-{
-    cpu_set_t set;
-    int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-    return n < 1 ? 1 : n > QM_WORKERS_MAX ? QM_WORKERS_MAX : (unsigned)n;
-}
 
 /* The home's newer decisions are not in this table yet: whoever looks at the results should know. */
 static void warn_if_behind(const char *home, const struct qm_table *table)
@@ -55,40 +34,6 @@ static void warn_if_behind(const char *home, const struct qm_table *table)
         fprintf(stderr, "quotemill verify: warning: the store is ahead of the table (generation %llu, the table has %llu); run enroll\n",
                 (unsigned long long)qm_store_generation(s), (unsigned long long)qm_table_generation(table));
     qm_store_close(s);
-}
-
-/* --io auto: ring if this kernel gives us one; if not, plain reads, said once. */
-static qm_err choose_io(const char *asked, enum qm_io *io, struct qm_fault *fault)
-{
-    char reason[160] = "";
-    *io = QM_IO_READ;
-    if (strcmp(asked, "read") == 0)
-        return QM_OK;
-    if (qm_uring_probe(reason, sizeof reason)) {
-        *io = QM_IO_URING;
-        return QM_OK;
-    }
-    if (strcmp(asked, "uring") == 0)
-        return qm_fail(fault, QM_E_UNFIT, 0, "io_uring cannot be used here: %s", reason);
-    fprintf(stderr, "quotemill verify: io_uring cannot be used here (%s); reading the plain way\n", reason);
-    return QM_OK;
-}
-
-static qm_err choose_kernels(const char *crypto, struct qm_kernels *k, struct qm_fault *fault)
-{
-    qm_err err = qm_kernels_choose(k, crypto != NULL ? crypto : getenv("QM_KERNEL"), fault);
-    return err == QM_OK ? qm_kernels_selftest(k, fault) : err;
-}
-
-static void name_kernels(const struct qm_kernels *k, struct qm_run *run)
-{
-    for (unsigned c = 0; c < QM_SIG_CLASS_COUNT; c++) {
-        run->kernel[c].what = qm_sig_class_name(c);
-        run->kernel[c].name = k->sig[c]->name;
-    }
-    run->kernel[QM_SIG_CLASS_COUNT].what = "sha256";
-    run->kernel[QM_SIG_CLASS_COUNT].name = k->sha256->name;
-    run->kernel_count = QM_SIG_CLASS_COUNT + 1;
 }
 
 static qm_err fill_worklist(const struct request *q, struct qm_worklist *list, struct qm_fault *fault)
@@ -146,14 +91,14 @@ static qm_err verify(const struct request *q, const struct qm_table *table, stru
     run->generation = qm_table_generation(table);
     qm_err err = qm_run_id(id, sizeof id, fault);
     if (err == QM_OK)
-        err = choose_io(q->io, &options.io, fault);
+        err = qm_setup_io("verify", q->io, &options.io, fault);
     if (err == QM_OK)
-        err = choose_kernels(q->crypto, &kernels, fault);
+        err = qm_setup_kernels(q->crypto, &kernels, fault);
     if (err == QM_OK)
         err = fill_worklist(q, list, fault);
     if (err != QM_OK)
         return err;
-    name_kernels(&kernels, run);
+    qm_setup_name_kernels(&kernels, run);
     say_before(q, table, run, options.io);
     err = qm_pipeline_run(list, table, &kernels, &options, run, &stats, signalled, fault);
     if (err == QM_OK)
@@ -181,6 +126,7 @@ static int run_request(const struct request *q)
     struct qm_worklist *list = NULL;
     struct qm_run run = {0};
     char path[4096 + 64], db[4096 + 64];
+    char command[] = "verify";
     int signalled = 0;
     qm_err err = qm_home_file(path, sizeof path, q->home, "fleet.tbl", &fault);
     if (err == QM_OK)
@@ -190,7 +136,7 @@ static int run_request(const struct request *q)
     if (err == QM_OK)
         err = qm_table_open(&table, path, &fault);
     if (err == QM_OK)
-        err = qm_worklist_open(&list, report, NULL, &fault);
+        err = qm_worklist_open(&list, qm_setup_report, command, &fault);
     int code = QM_EXIT_OK;
     if (err == QM_OK) {
         warn_if_behind(q->home, table);
@@ -210,7 +156,7 @@ int qm_cmd_verify(int argc, char **argv)
     static const char *const formats[] = {"msgpack", "ndjson", NULL};
     static const char *const cryptos[] = {"auto", "openssl", NULL};
     static const char *const ios[] = {"auto", "uring", "read", NULL};
-    struct request q = {.format = "msgpack", .io = "auto", .workers = cpus(), .audit = 1024};
+    struct request q = {.format = "msgpack", .io = "auto", .workers = qm_setup_cpus(), .audit = 1024};
     const char *home = NULL;
     bool json = false;
     const struct qm_option options[] = {
