@@ -61,7 +61,7 @@ struct qm_alert_new {
 };
 struct qm_alert_raised {
     uint64_t no;     /* of the alert */
-    uint64_t change; /* of the change */
+    uint64_t change; /* of the change, for the ledger; where the row is "many", what it differs in now all the same */
     bool opened;     /* a new row; else a repeat */
     enum qm_alert_state state;
 };
@@ -71,9 +71,9 @@ qm_err qm_alert_raise(struct qm_store *s, const struct qm_alert_new *a, struct q
  * restarted (its reset count is not the row's). *left: open or ignored rows of the machine that stay, of any kind; *closed: rows that were resolved now. */
 qm_err qm_alert_resolve(struct qm_store *s, uint64_t slot, uint32_t kinds, uint64_t at_ms, uint32_t restarts, uint64_t *left,
                         uint64_t *closed, struct qm_fault *fault) QM_MUST_USE;
-/* Like resolve for pcr_mismatch rows whose change is none of the given ones (what no longer differs is over). */
-qm_err qm_alert_resolve_other_changes(struct qm_store *s, uint64_t slot, const uint64_t *change, unsigned count, uint64_t at_ms,
-                                      struct qm_fault *fault) QM_MUST_USE;
+/* Rows without a machine (slot NULL), by kind, group and subject. */
+qm_err qm_alert_resolve_shared(struct qm_store *s, enum qm_alert_kind kind, uint32_t group_no, struct qm_span subject, uint64_t at_ms,
+                               uint64_t *closed, struct qm_fault *fault) QM_MUST_USE;
 
 /* Records refused by checks 1 to 7, gathered over a run by (reason, source): source is the first path part below the spool and
  * the owner of the file, as text for people. Bounded: ids are sketched, the first 20 kept. */
@@ -92,7 +92,8 @@ uint64_t qm_sketch_estimate(const uint8_t sketch[QM_SKETCH_BYTES]);
 qm_err qm_alert_refused(struct qm_store *s, const struct qm_refusals *r, bool *opened, struct qm_fault *fault) QM_MUST_USE;
 
 /* At the end of a run: refusal rows that saw nothing for a day are closed, ignored rows whose until has come are open again,
- * resolved ones not looked at for 30 days count as seen, history older than the policy is dropped (*dropped, counted). */
+ * resolved ones not looked at for 30 days count as seen, history older than the policy is dropped (*dropped, counted; keep 0:
+ * none). */
 qm_err qm_alerts_age(struct qm_store *s, uint64_t now_ms, uint64_t history_keep_ms, uint64_t *dropped, struct qm_fault *fault) QM_MUST_USE;
 
 /* ---- reading and deciding (alerts command) ---------------------------------------------------------------------------- */
@@ -104,10 +105,12 @@ struct qm_alert_filter {
     const char *kind, *id, *group, *tag_key, *tag_value; /* NULL: any */
     int pcr;               /* -1: any */
     uint64_t since_ms;     /* last seen at or after */
-    uint64_t run_opened_ms; /* opened at or after: the alerts of a run; 0 */
+    uint64_t after_no;     /* numbered higher: the alerts that a run opened (qm_alerts_last before it); 0 */
 };
 /* One alert as a JSON object of the contract's form, in text (valid until the visit returns). */
 typedef qm_err (*qm_alert_visit)(void *ctx, const char *json, size_t len, struct qm_fault *fault);
+/* The highest number of an alert so far. */
+qm_err qm_alerts_last(struct qm_store *s, uint64_t *no, struct qm_fault *fault) QM_MUST_USE;
 qm_err qm_alerts_each(struct qm_store *s, const struct qm_alert_filter *f, qm_alert_visit visit, void *ctx, struct qm_fault *fault) QM_MUST_USE;
 
 #endif

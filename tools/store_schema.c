@@ -82,7 +82,8 @@ static const char second_runs[] =
     /* what alerts are about, once by content; kind: enum qm_alert_kind. grp 0: none. key: SHA-256 of all that makes it this change */
     "CREATE TABLE change(no INTEGER PRIMARY KEY, kind INTEGER NOT NULL, grp INTEGER NOT NULL, class INTEGER NOT NULL, key BLOB NOT NULL,"
     " name TEXT NOT NULL, items BLOB NOT NULL, detail TEXT, event TEXT, first_ms INTEGER NOT NULL, UNIQUE(kind, grp, key));"
-    /* one for each machine; slot NULL: of the home (refusals, nothing from anyone). state: enum qm_alert_state */
+    /* one for each machine; slot NULL: of the home (refusals, nothing from anyone). state: enum qm_alert_state. set_no: what was
+     * accepted of it */
     "CREATE TABLE alert(no INTEGER PRIMARY KEY, kind INTEGER NOT NULL, slot INTEGER, change INTEGER NOT NULL REFERENCES change,"
     " state INTEGER NOT NULL, seen INTEGER NOT NULL, first_ms INTEGER NOT NULL, last_ms INTEGER NOT NULL, count INTEGER NOT NULL,"
     " closed_ms INTEGER, until_ms INTEGER, set_no INTEGER, restarts INTEGER, detail TEXT);"
