@@ -9,7 +9,7 @@
 
 #include "codec/text.h"
 
-enum { OPTIONS_MAX = 40, LONG_BASE = 256, HELP_KEY = LONG_BASE + OPTIONS_MAX, HELP_COLUMN = 26, HELP_WIDTH = 100 };
+enum { OPTIONS_MAX = 40, LONG_BASE = 256, HELP_KEY = LONG_BASE + OPTIONS_MAX, HELP_COLUMN = 26, HELP_WIDTH = 100, CHOICES_CAP = 60 };
 
 static void print_wrapped(const char *text)
 {
@@ -31,16 +31,22 @@ static void print_wrapped(const char *text)
     putchar('\n');
 }
 
+/* "a|b|c" */
+static const char *join_choices(const struct qm_option *o, char joined[CHOICES_CAP])
+{
+    joined[0] = '\0';
+    for (size_t i = 0; o->choices[i] != NULL; i++) {
+        size_t used = strlen(joined);
+        snprintf(joined + used, CHOICES_CAP - used, "%s%s", i == 0 ? "" : "|", o->choices[i]);
+    }
+    return joined;
+}
+
 static void print_option(const struct qm_option *o)
 {
     char head[80];
-    char choices[60] = "";
-    if (o->kind == QM_OPT_CHOICE)
-        for (size_t i = 0; o->choices[i] != NULL; i++) {
-            size_t used = strlen(choices);
-            snprintf(choices + used, sizeof choices - used, "%s%s", i == 0 ? "" : "|", o->choices[i]);
-        }
-    const char *value = o->kind == QM_OPT_CHOICE ? choices : o->value;
+    char choices[CHOICES_CAP];
+    const char *value = o->kind == QM_OPT_CHOICE ? join_choices(o, choices) : o->value;
     char letter[8] = "    ";
     if (o->letter != 0)
         snprintf(letter, sizeof letter, "-%c, ", o->letter);
@@ -87,6 +93,7 @@ static bool parse_share(const struct qm_option *o, const char *text)
 /* False after the complaint. */
 static bool take_value(const struct qm_usage *usage, const struct qm_option *o, const char *text)
 {
+    char choices[CHOICES_CAP];
     switch (o->kind) {
     case QM_OPT_FLAG:
         *(bool *)o->to = true;
@@ -118,7 +125,7 @@ static bool take_value(const struct qm_usage *usage, const struct qm_option *o, 
                 *(const char **)o->to = text;
                 return true;
             }
-        qm_complain_usage(usage->command, "--%s does not know '%.64s'", o->name, text);
+        qm_complain_usage(usage->command, "--%s takes %s, not '%.64s'", o->name, join_choices(o, choices), text);
         return false;
     }
     return false;
