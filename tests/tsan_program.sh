@@ -25,12 +25,14 @@ expect() { # expect CODE NAME COMMAND…
 }
 stdin_of() { cat "$work"/many/spool-1/*.mpk | "$@"; }
 interrupted() { # SIGNAL COMMAND…: the stream stays open, so only the signal ends it
-  local signal=$1 pid code=0; shift
-  { cat "$work"/many/spool-1/*.mpk; exec sleep 20; } | "$@" &
-  pid=$!
-  sleep 1; pkill -"$signal" -P $$ -f 'build-tsan/tools/quotemill verify' || true
+  local signal=$1 feeder pid code=0; shift
+  rm -f "$work/stream" "$work/fed"; mkfifo "$work/stream"
+  { cat "$work"/many/spool-1/*.mpk; : >"$work/fed"; exec sleep 20; } >"$work/stream" & feeder=$!
+  "$@" <"$work/stream" & pid=$!
+  until [ -f "$work/fed" ]; do sleep 0.1; done # more than a pipe holds: the workers are reading
+  kill -"$signal" $pid
   wait $pid || code=$?
-  pkill -P $$ -x sleep || true
+  kill $feeder
   return $code
 }
 for io in read uring; do
