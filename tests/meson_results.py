@@ -12,10 +12,11 @@ if not os.path.exists(path):
 for line in open(path):
     t = json.loads(line)
     said = (t.get('stdout') or '') + (t.get('stderr') or '')
+    seconds = f'{t.get("duration", 0):.1f} s'
     if t['result'] in GOOD:
-        print('ok', t['name'], '', sep='\t')
+        print('ok', f'{t["name"]} ({seconds})', '', sep='\t')
     elif t['result'] == 'SKIP':
         print('skip', t['name'], (said.strip().splitlines() or [''])[-1].replace('\t', ' '), sep='\t')
     else:
         tail = '\\n'.join('     ' + l.replace('\\', '\\\\').replace('\t', ' ') for l in said.splitlines()[-40:])
-        print('fail', f'{t["name"]} ({t["result"]}, {t.get("duration", 0):.0f} s)', tail, sep='\t')
+        print('fail', f'{t["name"]} ({t["result"]}, {seconds})', tail, sep='\t')
