@@ -318,7 +318,10 @@ qm_err qm_store_open(struct qm_store **out, const char *home, bool writable, str
     if (err == QM_OK) {
         sqlite3_busy_timeout(s->db, 30000);
         if (writable)
-            err = store_exec(s, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA cache_size=-65536",
+            err = store_exec(s,
+                             "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA cache_size=-65536;"
+                             /* What a savepoint, one a line of enroll, may have to put back: 128 KB a line into a file otherwise. */
+                             "PRAGMA temp_store=MEMORY",
                              fault);
     }
     if (err == QM_OK)
