@@ -1,5 +1,7 @@
 #include "codec/text.h"
 
+#include "codec/cursor.h"
+
 size_t qm_utf8_read(const uint8_t *p, size_t left, uint32_t *code)
 {
     uint8_t b = p[0];
@@ -25,9 +27,13 @@ size_t qm_utf8_read(const uint8_t *p, size_t left, uint32_t *code)
 bool qm_utf8_ok(struct qm_span s)
 {
     uint32_t code;
-    for (size_t i = 0, n; i < s.len; i += n)
+    for (size_t i = 0, n; i < s.len; i += n) {
+        n = 8;
+        if (s.len - i >= n && (qm_load_le64(s.p + i) & 0x8080808080808080u) == 0)
+            continue; /* eight characters of ASCII */
         if ((n = qm_utf8_read(s.p + i, s.len - i, &code)) == 0)
             return false;
+    }
     return true;
 }
 

@@ -33,6 +33,25 @@ static size_t well_formed(const uint8_t *p, size_t left)
     return 0;
 }
 
+/* Eight bytes are looked at at a time: a bad one, and a character across the border, at every place. */
+Test(text, utf8_at_every_place)
+{
+    uint8_t bytes[26];
+    for (size_t len = 1; len <= sizeof bytes; len++)
+        for (size_t at = 0; at < len; at++) {
+            memset(bytes, 'a', sizeof bytes);
+            cr_assert(qm_utf8_ok((struct qm_span){bytes, len}));
+            bytes[at] = 0xff;
+            cr_assert_not(qm_utf8_ok((struct qm_span){bytes, len}), "%zu of %zu", at, len);
+            bytes[at] = 0xc3;
+            cr_assert_not(qm_utf8_ok((struct qm_span){bytes, len}), "%zu of %zu", at, len);
+            if (at + 1 < len) {
+                bytes[at + 1] = 0xa9;
+                cr_assert(qm_utf8_ok((struct qm_span){bytes, len}), "%zu of %zu", at, len);
+            }
+        }
+}
+
 Test(text, utf8_against_the_table)
 {
     /* every two bytes, each with all edges behind */
