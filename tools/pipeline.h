@@ -33,9 +33,9 @@ struct qm_pipeline_stats {
     size_t memory; /* bytes taken at start, the worklist's included, the table's not */
 };
 
-/* Runs everything in w through; results go to out_fd, the run record last, or to the sink, which gets no run record. run is filled (its id and start are set by the
- * caller). SIGINT and SIGTERM finish the buffers in flight: then *signalled is set and run->complete false. Errors: the
- * environment's; the run record is written whenever output is possible. */
+/* Runs everything in w through; results go to out_fd, the run record last, or to the sink, which gets no run record. run is
+ * filled (its id and start are set by the caller). SIGINT and SIGTERM finish the buffers in flight: then *signalled is set and
+ * run->complete false. Errors: the environment's; the run record is written whenever output is possible. */
 qm_err qm_pipeline_run(struct qm_worklist *w, const struct qm_table *table, const struct qm_kernels *kernels,
                        const struct qm_pipeline_options *options, struct qm_run *run, struct qm_pipeline_stats *stats,
                        int *signalled, struct qm_fault *fault) QM_MUST_USE;

@@ -14,8 +14,9 @@ void qm_setup_report(void *ctx, const char *name, int sys, const char *what)
     struct qm_out o = qm_out_init(shown, sizeof shown - 1);
     qm_out_shown(&o, (struct qm_span){(const uint8_t *)name, strlen(name)});
     shown[o.len] = '\0';
-    fprintf(stderr, "quotemill %s: %s: %s%s%s\n", (const char *)ctx, o.full ? "a file with a long name" : name[0] == '\0' ? "''" : shown, what,
-            sys != 0 ? ": " : "", sys != 0 ? strerrordesc_np(sys) : "");
+    fprintf(stderr, "quotemill %s: %s: %s%s%s\n", (const char *)ctx,
+            o.full ? "a file with a long name" : name[0] == '\0' ? "''" : shown, what, sys != 0 ? ": " : "",
+            sys != 0 ? strerrordesc_np(sys) : "");
 }
 
 unsigned qm_setup_cpus(void)

@@ -68,7 +68,8 @@ struct qm_alert_raised {
 /* Inside a transaction. Opens a row, or moves last_seen and count of the open or ignored one of the same (slot, kind, change). */
 qm_err qm_alert_raise(struct qm_store *s, const struct qm_alert_new *a, struct qm_alert_raised *out, struct qm_fault *fault) QM_MUST_USE;
 /* The machine passes what these kinds are about (bits 1 << kind): open rows are resolved; ignored ones too, when the machine
- * restarted (its reset count is not the row's). *left: open or ignored rows of the machine that stay, of any kind; *closed: rows that were resolved now. */
+ * restarted (its reset count is not the row's). *left: open or ignored rows of the machine that stay, of any kind; *closed: rows
+ * that were resolved now. */
 qm_err qm_alert_resolve(struct qm_store *s, uint64_t slot, uint32_t kinds, uint64_t at_ms, uint32_t restarts, uint64_t *left,
                         uint64_t *closed, struct qm_fault *fault) QM_MUST_USE;
 /* Rows without a machine (slot NULL), by kind, group and subject. */
@@ -111,6 +112,7 @@ struct qm_alert_filter {
 typedef qm_err (*qm_alert_visit)(void *ctx, const char *json, size_t len, struct qm_fault *fault);
 /* The highest number of an alert so far. */
 qm_err qm_alerts_last(struct qm_store *s, uint64_t *no, struct qm_fault *fault) QM_MUST_USE;
-qm_err qm_alerts_each(struct qm_store *s, const struct qm_alert_filter *f, qm_alert_visit visit, void *ctx, struct qm_fault *fault) QM_MUST_USE;
+qm_err qm_alerts_each(struct qm_store *s, const struct qm_alert_filter *f, qm_alert_visit visit, void *ctx,
+                      struct qm_fault *fault) QM_MUST_USE;
 
 #endif

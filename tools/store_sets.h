@@ -68,7 +68,8 @@ qm_err qm_set_add(struct qm_store *s, const struct qm_set_new *set, uint64_t *no
 qm_err qm_set_end(struct qm_store *s, uint64_t no, const char *why, bool *found, struct qm_fault *fault) QM_MUST_USE;
 
 /* The values numbered so: mask, and 32 bytes for each of its PCRs, ascending. values has room for QM_PCR_COUNT * 32. */
-qm_err qm_values_get(struct qm_store *s, uint64_t values_no, uint32_t *mask, uint8_t *values, bool *found, struct qm_fault *fault) QM_MUST_USE;
+qm_err qm_values_get(struct qm_store *s, uint64_t values_no, uint32_t *mask, uint8_t *values, bool *found,
+                     struct qm_fault *fault) QM_MUST_USE;
 
 /* The proven values of an instance's newest record: what its ledger entry says it passes on or is nearest to, overlaid with what
  * differs. value[pcr] points into room (QM_PCR_COUNT * 32 bytes) for every PCR of *mask. *known false: nothing is proven. */
