@@ -36,7 +36,7 @@ BANNED = ['strcpy', 'strcat', 'strncpy', 'strncat', 'sprintf', 'vsprintf', 'gets
 # Code that is included with other numbers each time: no guard.
 TEMPLATES = ['engine/kernel/ec_ifma512.h', 'tests/ec_fields.h']
 
-COLUMNS = 140  # beyond what anyone writes on purpose
+COLUMNS = 150  # 128 is meant; this is what nobody writes on purpose
 MACHINE_PATHS = re.compile(r'(?<![\w.}$*])/(work|root|home/\w+|Users|mnt)/')
 NUMBERED = re.compile(r'\bissue #?\d')  # the reader has no such list
 UNFINISHED = re.compile(r'\b(TODO|FIXME|XXX|HACK)\b')
