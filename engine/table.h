@@ -1,7 +1,8 @@
 /* The baseline table: everything that judging a record needs, compiled from the store into one immutable file, mapped
  * read-only and looked up by instance id.
  *
- *   header | heap: keys, profiles, accepted sets, nonces | ids | instances | slots | checksum of each block
+ *   header | heap: keys, profiles, accepted sets, nonces, lists of events | ids | instances | slots | events' slots
+ *          | checksum of each block
  *
  * Slots are an open-addressing hash table over seeded XXH3 of the id; the seed is drawn anew for every build, so nobody can
  * aim collisions, and the builder checks how far a probe can go. Keys, profiles and sets are stored once by content.
@@ -14,10 +15,11 @@
 #include "codec/base.h"
 #include "codec/error.h"
 #include "codec/tpm2.h"
+#include "engine/explain.h"
 #include "engine/kernel/kernel.h"
 
 enum {
-    QM_TABLE_VERSION = 1,
+    QM_TABLE_VERSION = 2,
     QM_TABLE_BLOCK = 1 << 20,
     QM_TABLE_PROBE_MAX = 64, /* slots a look-up may touch; the builder draws another seed if one would need more */
     QM_HOME_ID_SIZE = 16,
@@ -93,6 +95,9 @@ struct qm_table_builder;
 qm_err qm_table_builder_open(struct qm_table_builder **out, const char *path, struct qm_fault *fault) QM_MUST_USE;
 /* Adds an instance; ids are unique (the caller's promise, checked at publishing). The row is copied. */
 qm_err qm_table_builder_add(struct qm_table_builder *b, const struct qm_table_row *row, struct qm_fault *fault) QM_MUST_USE;
+/* Adds the list of events behind a PCR's value (explain.h); each (PCR, value) once. Copied. */
+qm_err qm_table_builder_add_events(struct qm_table_builder *b, unsigned pcr, const uint8_t value[32], struct qm_span list,
+                                   struct qm_fault *fault) QM_MUST_USE;
 /* Writes, syncs, checks and renames. On failure the old table stays. */
 qm_err qm_table_builder_publish(struct qm_table_builder *b, const uint8_t home_id[QM_HOME_ID_SIZE], uint64_t generation,
                                 struct qm_fault *fault) QM_MUST_USE;
@@ -116,6 +121,9 @@ qm_err qm_table_check(const struct qm_table *t, struct qm_fault *fault) QM_MUST_
 enum { QM_TABLE_BATCH = 256 };
 qm_err qm_table_find(const struct qm_table *t, const struct qm_span *ids, size_t count, struct qm_instance *out,
                      struct qm_fault *fault) QM_MUST_USE;
+/* The list of events behind a PCR's value; borrows from the table. *found false: there is none. Safe from many threads. */
+qm_err qm_table_events(const struct qm_table *t, unsigned pcr, const uint8_t value[32], struct qm_event_list *out, bool *found,
+                       struct qm_fault *fault) QM_MUST_USE;
 void qm_table_close(struct qm_table *t);
 
 /* Values of the selected PCRs of a profile: value[i][pcr] points at a value of the size of bank select[i]. */

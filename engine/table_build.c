@@ -31,6 +31,8 @@ struct qm_table_builder {
     uint64_t instance_count, instance_room;
     uint8_t *ids; /* one after another; behind the heap they need no padding */
     uint64_t id_bytes, id_room;
+    struct table_events *events;
+    uint64_t events_count, events_room;
     struct known *known;
     uint64_t known_count, known_room; /* room is a power of two */
 };
@@ -135,6 +137,7 @@ void qm_table_builder_close(struct qm_table_builder *b)
     free(b->buffer);
     free(b->instance);
     free(b->ids);
+    free(b->events);
     free(b->known);
     free(b);
 }
@@ -258,6 +261,40 @@ qm_err qm_table_builder_add(struct qm_table_builder *b, const struct qm_table_ro
     return QM_OK;
 }
 
+qm_err qm_table_builder_add_events(struct qm_table_builder *b, unsigned pcr, const uint8_t value[32], struct qm_span list,
+                                   struct qm_fault *fault)
+{
+    assert(pcr < QM_PCR_COUNT && list.len != 0 && list.len <= QM_EVENT_LIST_BYTES_MAX);
+    if (b->events_count == b->events_room) {
+        uint64_t room = b->events_room != 0 ? b->events_room * 2 : 256;
+        struct table_events *bigger = reallocarray(b->events, room, sizeof *bigger);
+        if (bigger == NULL)
+            return no_memory(fault);
+        b->events = bigger;
+        b->events_room = room;
+    }
+    struct table_events *e = &b->events[b->events_count++];
+    *e = (struct table_events){.len = (uint32_t)list.len, .pcr = (uint8_t)pcr};
+    memcpy(e->value, value, sizeof e->value);
+    return intern(b, 6, list.p, list.len, 8, &e->off, fault);
+}
+
+/* Fills the events' slots for a seed, which spreads as the ids' slots were filled by it: values are hashes. False: a probe would
+ * be too long. */
+static bool events_fill(const struct qm_table_builder *b, uint64_t seed, struct table_events *slots, uint64_t slot_count)
+{
+    memset(slots, 0, slot_count * sizeof *slots);
+    for (uint64_t i = 0; i < b->events_count; i++) {
+        const struct table_events *e = &b->events[i];
+        uint64_t hash = table_events_hash(e->pcr, e->value, seed), probe = 0, s;
+        for (; slots[s = (hash + probe) & (slot_count - 1)].off != 0; probe++)
+            if (probe + 2 >= QM_TABLE_PROBE_MAX)
+                return false;
+        slots[s] = *e;
+    }
+    return true;
+}
+
 /* Fills the slots for a seed. False: a probe would be too long. */
 static bool slots_fill(const struct qm_table_builder *b, uint64_t seed, struct table_slot *slots, uint64_t slot_count)
 {
@@ -296,18 +333,25 @@ static qm_err checks_write(struct qm_table_builder *b, struct table_header *h, s
     return err;
 }
 
-/* Ids, instances and slots behind the heap. */
+/* Ids, instances and both kinds of slots behind the heap. */
 static qm_err index_write(struct qm_table_builder *b, struct table_header *h, struct qm_fault *fault)
 {
     h->slot_count = 16;
     while (h->slot_count < 2 * b->instance_count)
         h->slot_count *= 2;
+    while (h->events_room < 2 * b->events_count)
+        h->events_room = h->events_room != 0 ? h->events_room * 2 : 16;
     struct table_slot *slots = malloc(h->slot_count * sizeof *slots);
-    if (slots == NULL)
+    struct table_events *events = malloc((h->events_room + 1) * sizeof *events);
+    if (slots == NULL || events == NULL) {
+        free(slots);
+        free(events);
         return no_memory(fault);
+    }
     bool filled = false;
     for (unsigned i = 0; i < SEEDS_TRIED && !filled; i++)
-        filled = getrandom(&h->seed, sizeof h->seed, 0) == (ssize_t)sizeof h->seed && slots_fill(b, h->seed, slots, h->slot_count);
+        filled = getrandom(&h->seed, sizeof h->seed, 0) == (ssize_t)sizeof h->seed && slots_fill(b, h->seed, slots, h->slot_count) &&
+                 events_fill(b, h->seed, events, h->events_room);
     qm_err err = filled ? QM_OK : qm_fail(fault, QM_E_LIMIT, 0, "no seed spreads the ids of the table");
     for (uint64_t i = 0; i < b->instance_count; i++)
         b->instance[i].id_off += b->off;
@@ -322,8 +366,12 @@ static qm_err index_write(struct qm_table_builder *b, struct table_header *h, st
     h->slot_off = b->off;
     if (err == QM_OK)
         err = append(b, slots, h->slot_count * sizeof *slots, fault);
+    h->events_off = b->off;
+    if (err == QM_OK && h->events_room != 0)
+        err = append(b, events, h->events_room * sizeof *events, fault);
     if (err == QM_OK)
         err = flush(b, fault);
+    free(events);
     free(slots);
     return err;
 }

@@ -20,11 +20,13 @@ struct table_header {
     uint64_t instance_off;
     uint64_t slot_count; /* a power of two */
     uint64_t slot_off;
+    uint64_t events_room; /* slots of struct table_events: a power of two, or 0 */
+    uint64_t events_off;
     uint64_t block_count; /* of QM_TABLE_BLOCK bytes from the start of the file up to block_off, the last one shorter */
     uint64_t block_off;   /* the list: 64 bits of XXH3 for each block; block 0 is hashed without the header */
     uint64_t check;       /* XXH3 of the block list and of the header with this field zero */
 };
-_Static_assert(sizeof(struct table_header) == 112, "on disk");
+_Static_assert(sizeof(struct table_header) == 128, "on disk");
 enum { TABLE_HEADER_ROOM = 4096 };
 
 struct table_instance {
@@ -53,6 +55,21 @@ struct table_slot {
     uint32_t tag;
     uint32_t index;
 };
+
+/* Where the list of events behind a PCR's value lies; another open-addressing hash table. An empty slot has off 0. */
+struct table_events {
+    uint8_t value[32];
+    uint64_t off;
+    uint32_t len;
+    uint8_t pcr;
+    uint8_t reserved[3];
+};
+_Static_assert(sizeof(struct table_events) == 48, "on disk");
+
+static inline uint64_t table_events_hash(unsigned pcr, const uint8_t value[32], uint64_t seed)
+{
+    return XXH3_64bits_withSeed(value, 32, seed + pcr);
+}
 
 static inline uint64_t table_hash(struct qm_span id, uint64_t seed)
 {

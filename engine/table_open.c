@@ -75,6 +75,10 @@ static const char *header_fault(const struct table_header *h, size_t size, const
         h->instance_count * sizeof(struct table_instance) > h->slot_off - h->instance_off ||
         h->slot_off % sizeof(struct table_slot) != 0 || h->instance_off % sizeof(struct table_instance) != 0)
         return "is damaged (sections)";
+    if ((h->events_room & (h->events_room - 1)) != 0 || h->events_room > size / sizeof(struct table_events) ||
+        h->events_off < h->slot_off || h->events_off > h->block_off || h->events_off % sizeof(uint64_t) != 0 ||
+        h->events_room * sizeof(struct table_events) > h->block_off - h->events_off)
+        return "is damaged (events)";
     return NULL;
 }
 
@@ -246,6 +250,31 @@ qm_err qm_table_find(const struct qm_table *t, const struct qm_span *ids, size_t
         out[i].key = NULL;
         if (entry[i] != NULL && !instance_read(t, entry[i], &out[i]))
             goto damaged;
+    }
+    return QM_OK;
+damaged:
+    return qm_fail(fault, QM_E_FORMAT, 0, "the table is damaged; run enroll to rebuild it");
+}
+
+qm_err qm_table_events(const struct qm_table *t, unsigned pcr, const uint8_t value[32], struct qm_event_list *out, bool *found,
+                       struct qm_fault *fault)
+{
+    const struct table_events *slots = (const void *)(t->base + t->header.events_off);
+    const uint64_t hash = table_events_hash(pcr, value, t->header.seed);
+    *found = false;
+    for (uint64_t probe = 0; t->header.events_room != 0 && probe < QM_TABLE_PROBE_MAX; probe++) {
+        const uint64_t s = (hash + probe) & (t->header.events_room - 1);
+        if (at(t, t->header.events_off + s * sizeof *slots, sizeof *slots) == NULL)
+            goto damaged;
+        if (slots[s].off == 0)
+            break;
+        if (slots[s].pcr != pcr || memcmp(slots[s].value, value, sizeof slots[s].value) != 0)
+            continue;
+        const void *list = slots[s].len != 0 ? at(t, slots[s].off, slots[s].len) : NULL;
+        if (list == NULL || !qm_event_list_read((struct qm_span){list, slots[s].len}, out))
+            goto damaged;
+        *found = true;
+        break;
     }
     return QM_OK;
 damaged:

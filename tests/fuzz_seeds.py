@@ -42,3 +42,9 @@ for i, line in enumerate([
     put('enrolment', i, line.encode())
 for i, data in enumerate([b'', b'\x10\0\1', bytes(range(60)), b'\x12\x40\xff\x12\x41\xff\x12\x48\x80', b'QMTABLE\n' + bytes(104)]):
     put('table', i, data)
+listed = lambda kind, words, proved=1: struct.pack('<IBBxx', kind, len(words), proved) + bytes(32)
+for i, data in enumerate([struct.pack('<II', 0, 0), struct.pack('<II', 1, 3) + listed(13, 'cmd') + b'cmd',
+                          struct.pack('<II', 3, 5) + listed(13, 'cmd') + listed(4, '', 0) + listed(8, 'ok') + b'cmdok',
+                          struct.pack('<II', 2, 5) + listed(13, 'cmd') + listed(4, '', 0) + b'cmdok',
+                          struct.pack('<II', 1, 2) + listed(13, 'no') + b'\xc3\xa9']):
+    put('explain', i, data)

@@ -45,6 +45,10 @@ static void make_sound(void)
         if (qm_table_builder_add(b, &row, &fault) != QM_OK)
             abort();
     }
+    const uint8_t list[8 + 2 * 40 + 5] = {[0] = 2, [4] = 5, [8] = 13, [8 + 4] = 5, [8 + 2 * 40] = 'w', 'o', 'r', 'd', 's'};
+    for (unsigned pcr = 0; pcr < 3; pcr++)
+        if (qm_table_builder_add_events(b, pcr, value, (struct qm_span){list, sizeof list}, &fault) != QM_OK)
+            abort();
     if (qm_table_builder_publish(b, home, 2, &fault) != QM_OK)
         abort();
     qm_table_builder_close(b);
@@ -81,6 +85,15 @@ static void ask(const uint8_t *image, size_t size)
                             if (v != NULL)
                                 (void)*(const volatile uint8_t *)(v + 31);
                         }
+        for (unsigned pcr = 0; pcr < 4; pcr++) {
+            static const uint8_t value[32] = {7};
+            struct qm_event_list list;
+            struct qm_span words;
+            bool there;
+            if (qm_table_events(t, pcr, value, &list, &there, NULL) == QM_OK && there)
+                for (uint32_t i = 0; i < list.count; i++)
+                    (void)qm_event_list_at(&list, i, &words);
+        }
         qm_table_close(t);
     }
     close(fd);

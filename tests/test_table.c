@@ -374,7 +374,7 @@ Test(table, sealed_nonsense)
     const char *path = path_in(craft_dir());
     told_the_truth = false;
     static const uint64_t values[] = {
-        0,    1,       7,          8,          111,        112,       4088,       4095,      4096,
+        0,    1,       7,          8,          127,        128,       4088,       4095,      4096,
         4097, 1 << 20, UINT32_MAX, 1ull << 32, 1ull << 61, INT64_MAX, UINT64_MAX, 1ull << 63};
     size_t len;
     build(path, 20, 1);
