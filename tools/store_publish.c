@@ -102,6 +102,31 @@ static qm_err take_all(struct qm_store *s, sqlite3_stmt *st, struct set_cursor *
     return err;
 }
 
+/* All lists of events that are kept: some are of values that no live set has any more, or not yet, and are never asked for. */
+static qm_err take_events(struct qm_store *s, struct qm_table_builder *b, struct qm_fault *fault)
+{
+    sqlite3_stmt *st = NULL;
+    qm_err err = QM_OK;
+    if (sqlite3_prepare_v2(s->db, "SELECT pcr, value, events FROM pcr_events", -1, &st, NULL) != SQLITE_OK)
+        return store_fail(s, fault, "reading the events of PCRs");
+    while (err == QM_OK) {
+        int rc = sqlite3_step(st);
+        if (rc == SQLITE_DONE)
+            break;
+        const struct qm_span list = {sqlite3_column_blob(st, 2), (size_t)sqlite3_column_bytes(st, 2)};
+        const int pcr = sqlite3_column_int(st, 0);
+        struct qm_event_list sound;
+        if (rc != SQLITE_ROW)
+            err = store_fail(s, fault, "reading the events of PCRs");
+        else if (pcr < 0 || pcr >= QM_PCR_COUNT || sqlite3_column_bytes(st, 1) != 32 || !qm_event_list_read(list, &sound))
+            err = qm_fail(fault, QM_E_FORMAT, 0, "%s/fleet.db is damaged: the events of a PCR", s->home);
+        else
+            err = qm_table_builder_add_events(b, (unsigned)pcr, sqlite3_column_blob(st, 1), list, fault);
+    }
+    sqlite3_finalize(st);
+    return err;
+}
+
 static qm_err build(struct qm_store *s, const char *path, struct qm_fault *fault)
 {
     static const char instances[] =
@@ -123,6 +148,8 @@ static qm_err build(struct qm_store *s, const char *path, struct qm_fault *fault
         err = qm_table_builder_open(&b, path, fault);
     if (err == QM_OK)
         err = take_all(s, st, sets, b, key, fault);
+    if (err == QM_OK)
+        err = take_events(s, b, fault);
     if (err == QM_OK)
         err = qm_table_builder_publish(b, s->home_id, s->generation, fault);
     qm_table_builder_close(b);
