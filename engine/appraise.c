@@ -58,6 +58,7 @@ struct qm_verifier {
     uint8_t composite_message[QM_VERIFY_BATCH][QM_PCR_COUNT * 32];
     uint8_t other_bank[QM_HASH_COUNT][QM_PCR_COUNT][QM_DIGEST_MAX];
     uint8_t other_message[QM_COMPOSITE_MAX];
+    char event_text[QM_VERIFY_BATCH][QM_EVENT_TEXT_MAX];
 };
 
 /* ---- life ------------------------------------------------------------------------------------------------------------ */
@@ -508,6 +509,21 @@ static void result(const struct qm_verifier *v, const struct qm_record *r, struc
     conclude(it, out);
 }
 
+/* Where a log led to a proven value that is not the expected one: the first event that led there. */
+static qm_err explain(struct qm_verifier *v, const struct qm_record *record, size_t i, struct qm_result *r, struct qm_fault *fault)
+{
+    struct qm_event_list list;
+    bool found;
+    const struct qm_stage *s = r->stage;
+    if (r->reason != QM_PCR_MISMATCH || r->log != QM_LOG_REPLAYED || r->first_fail < 0)
+        return QM_OK;
+    while (s->pcr != r->first_fail)
+        s++;
+    qm_err err = qm_table_events(v->table, s->pcr, s->expected, &list, &found, fault);
+    r->has_event = err == QM_OK && found && qm_explain(record->evidence.log, s->pcr, &list, v->event_text[i], &r->event);
+    return err;
+}
+
 /* ---- the batch ------------------------------------------------------------------------------------------------------- */
 
 /* Replays and concludes, as many logs side by side as fit. */
@@ -561,5 +577,7 @@ qm_err qm_verify(struct qm_verifier *v, const struct qm_record *records, size_t 
             prove_by_baseline(&v->item[i]);
     prove_by_reported(v, records, count);
     replay_and_conclude(v, records, count, now_ms, results);
-    return QM_OK;
+    for (size_t i = 0; err == QM_OK && i < count; i++)
+        err = explain(v, &records[i], i, &results[i], fault);
+    return err;
 }

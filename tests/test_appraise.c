@@ -32,6 +32,7 @@ struct scene {
     struct craft_pcrs reported; /* what the record reports */
     struct qm_profile report;   /* which of them */
     bool send_log, send_pcrs, own_select;
+    bool keep_events; /* the table has the events behind the usual boot's values */
     int salt;
     struct craft_attest attest;
     enum qm_scheme sig_scheme; /* QM_SCHEME_NONE: the profile's */
@@ -202,6 +203,22 @@ static void add_row(struct qm_table_builder *b, const struct scene *s, uint64_t 
     cr_assert_eq(qm_table_builder_add(b, &row, &fault), QM_OK, "%s", fault.text);
 }
 
+/* The usual boot's events, behind its values. */
+static void add_events(struct qm_table_builder *b)
+{
+    static uint8_t list[QM_EVENT_LIST_BYTES_MAX];
+    struct craft log;
+    struct craft_pcrs pcrs;
+    struct qm_fault fault = {0};
+    boot(&log, BOTH, &pcrs, 0);
+    for (unsigned pcr = 0; pcr < 10; pcr++) {
+        const uint8_t *value = pcrs.value[QM_HASH_SHA256][pcr];
+        size_t len = qm_event_list_collect(craft_span(&log), pcr, value, list, sizeof list);
+        cr_assert_neq(len, 0);
+        cr_assert_eq(qm_table_builder_add_events(b, pcr, value, (struct qm_span){list, len}, &fault), QM_OK, "%s", fault.text);
+    }
+}
+
 static void court_open(struct court *c, const struct scene *scenes, size_t count,
                        const char *kernels, uint64_t audit)
 {
@@ -213,6 +230,8 @@ static void court_open(struct court *c, const struct scene *scenes, size_t count
     cr_assert_eq(qm_table_builder_open(&b, path, &fault), QM_OK, "%s", fault.text);
     for (size_t i = 0; i < count; i++)
         add_row(b, &scenes[i], i + 1);
+    if (scenes[0].keep_events)
+        add_events(b);
     cr_assert_eq(qm_table_builder_publish(b, home, 5, &fault), QM_OK, "%s", fault.text);
     qm_table_builder_close(b);
     cr_assert_eq(qm_table_open(&c->table, path, &fault), QM_OK, "%s", fault.text);
@@ -1332,6 +1351,83 @@ Test(appraise, stages_and_changes)
         cr_expect(expects(&r, i, &s[1].set[0].values));
     r = judge(&c, &s[2], "partial");
     expect_states(&r, "++++++++??");
+    court_close(&c);
+    craft_free_all();
+}
+
+static void kept(struct scene *s)
+{
+    s->keep_events = true;
+    s->send_log = s->send_pcrs = true;
+    boot(&s->log, BOTH, &s->pcrs, 0x110);
+    s->reported = s->pcrs;
+}
+static void kept_without_pcrs(struct scene *s)
+{
+    kept(s);
+    s->send_pcrs = false;
+}
+static void kept_without_log(struct scene *s)
+{
+    kept(s);
+    s->send_log = false;
+}
+static void kept_wrong_log(struct scene *s)
+{
+    kept(s);
+    struct craft_pcrs other;
+    boot(&s->log, BOTH, &other, 0x10);
+}
+static void kept_usual(struct scene *s)
+{
+    kept(s);
+    boot(&s->log, BOTH, &s->pcrs, 0);
+    s->reported = s->pcrs;
+}
+static void kept_other_set(struct scene *s)
+{
+    kept(s);
+    boot(&(struct craft){0}, BOTH, &s->set[0].values, 0x100);
+}
+
+/* Of the first stage that fails, the event that led there; only where a log led to proven values and the table knows what led
+ * to the expected one. */
+Test(appraise, explained)
+{
+    static const tweak tweaks[] = {kept, kept_without_pcrs, kept_without_log, kept_wrong_log, kept_usual, kept_other_set};
+    struct scene s[QM_COUNT(tweaks)];
+    struct qm_record record[QM_COUNT(tweaks)];
+    struct qm_result result[QM_COUNT(tweaks)];
+    struct court c = {0};
+    struct qm_fault fault = {0};
+    for (unsigned i = 0; i < QM_COUNT(tweaks); i++)
+        scene_make(&s[i], i, tweaks[i], NULL);
+    court_open(&c, s, QM_COUNT(tweaks), "auto", 0);
+    for (unsigned i = 0; i < QM_COUNT(tweaks); i++)
+        frame(&s[i], &record[i]);
+    cr_assert_eq(qm_verify(c.verifier, record, QM_COUNT(tweaks), NOW, result, &fault), QM_OK, "%s", fault.text);
+    for (unsigned i = 0; i < QM_COUNT(tweaks); i++) {
+        const struct qm_result *r = &result[i];
+        check_invariants(r, s[i].id);
+        const bool explained = i < 2 || i == 5; /* the last one's PCR 4 differs from a set whose PCR 4 is the usual one */
+        cr_assert_eq(r->has_event, explained, "%s", s[i].id);
+        if (!explained)
+            continue;
+        static const char words[] = "event 1 of PCR 4, changed", was[] = "event 1 of PCR 4";
+        uint8_t digest[32];
+        cr_expect_eq(r->first_fail, 4);
+        cr_expect_eq(r->event.index, 1 + 9 + 4, "%u", r->event.index);
+        cr_expect_eq(r->event.type, 0x0d);
+        cr_expect(r->event.proved);
+        cr_expect(qm_span_eq(r->event.text, (struct qm_span){(const uint8_t *)words, strlen(words)}));
+        craft_hash(QM_HASH_SHA256, (struct qm_span){(const uint8_t *)words, strlen(words)}, digest);
+        cr_expect_arr_eq(r->event.digest, digest, 32);
+        craft_hash(QM_HASH_SHA256, (struct qm_span){(const uint8_t *)was, strlen(was)}, digest);
+        cr_expect_arr_eq(r->event.expected_digest, digest, 32);
+    }
+    cr_expect_eq(result[2].reason, QM_PCR_MISMATCH);
+    cr_expect_eq(result[3].log, QM_LOG_INCONSISTENT);
+    cr_expect_eq(result[4].status, QM_TRUSTED);
     court_close(&c);
     craft_free_all();
 }

@@ -194,6 +194,30 @@ Test(result, mismatch)
     craft_free_all();
 }
 
+Test(result, event)
+{
+    struct qm_result r = usual();
+    r.status = QM_UNTRUSTED;
+    r.reason = QM_PCR_MISMATCH;
+    r.first_fail = 8;
+    stage(&r, 8, QM_STAGE_FAIL, one, two);
+    cr_expect_null(strstr(write_both(&r, false), "\"event\""));
+    r.has_event = true;
+    r.event = (struct qm_event_diff){7, 13, one, two, {(const uint8_t *)"a \"b\"", 5}, true};
+    cr_expect_not_null(strstr(write_both(&r, false),
+                              "\"}],\"event\":{\"index\":7,\"pcr\":8,\"type\":13,\"digest\":\"0100" ZEROS
+                              "\",\"expected_digest\":\"0200" ZEROS
+                              "\",\"text\":\"a \\\"b\\\"\",\"proved\":true},\"pcr_digest\""));
+    r.event.digest = NULL;
+    r.event.proved = false;
+    cr_expect_not_null(strstr(write_both(&r, false), "\"type\":13,\"expected_digest\":\"0200" ZEROS "\",\"text\""));
+    cr_expect_not_null(strstr(json_room, "\"proved\":false},"));
+    r.event.digest = one;
+    r.event.expected_digest = NULL;
+    cr_expect_not_null(strstr(write_both(&r, false), "\"type\":13,\"digest\":\"0100" ZEROS "\",\"text\""));
+    craft_free_all();
+}
+
 /* Which fields stand where: status, reason, and what the result holds. */
 Test(result, fields)
 {
@@ -289,6 +313,10 @@ Test(result, largest_fits)
         r.id = (struct qm_span){id, sizeof id};
         for (uint8_t pcr = 0; pcr < QM_PCR_COUNT; pcr++)
             stage(&r, pcr, QM_STAGE_NOT_REACHED, one, two);
+        static uint8_t event_text[QM_EVENT_TEXT_MAX];
+        memset(event_text, '\\', sizeof event_text);
+        r.has_event = true;
+        r.event = (struct qm_event_diff){UINT32_MAX, UINT32_MAX, one, two, {event_text, sizeof event_text}, false};
         const char *text = write_both(&r, true);
         cr_expect_gt(strlen(text), QM_SOURCE_MAX);
         cr_expect_not_null(strstr(text, "\"baseline\":18446744073709551615}"));
