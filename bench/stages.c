@@ -3,7 +3,9 @@
  * batch by batch, and the clock is read between two stages. So each finds the caches as the stage
  * before it left them, and what it costs is what it costs in `verify`.
  *
- *     bench_stages TABLE ROUNDS WINDOW_KIB FILE...
+ *     bench_stages TABLE ROUNDS WINDOW_KIB memo|no-memo FILE...
+ *
+ * With the memo the log walk includes what is recalled from it, and replay is what it does not know.
  *
  * Windows take turns: one goes through the stages taken apart, the next through qm_verify as it is
  * ("engine"), which is the check that the parts make up the whole. One JSON line a stage: us of CPU
@@ -72,7 +74,7 @@ static struct {
     uint8_t composite_message[QM_VERIFY_BATCH * COMPOSITE_ROOM + QM_COMPOSITE_MAX];
     /* ns and records of this round */
     uint64_t ns[STAGE_COUNT], records[STAGE_COUNT];
-    uint64_t extends, bad;
+    uint64_t bad;
 } b;
 
 static void must(qm_err err, const struct qm_fault *fault)
@@ -168,9 +170,7 @@ static void stages_apart(size_t count)
                           &b.replayed[i]) != QM_LOG_REPLAYED)
             die("bench_stages", "a log that cannot be replayed");
     t = lap(LOG_WALK, t, count);
-    uint64_t before = b.use.filled;
     qm_replay_run(&b.replay, b.kernels.sha256);
-    b.extends += b.use.filled - before;
     t = lap(REPLAY, t, count);
     for (size_t i = 0; i < count; i++)
         b.bad += !b.job[i].valid;
@@ -264,11 +264,11 @@ static void *memory(size_t len)
     return p;
 }
 
-static void prepare(const char *table_path)
+static void prepare(const char *table_path, bool no_memo)
 {
     struct qm_fault fault;
     struct qm_table *table;
-    struct qm_verify_options options = {.run = "20260101T000000Z-00000000", .audit = 1024};
+    struct qm_verify_options options = {.run = "20260101T000000Z-00000000", .audit = 1024, .no_memo = no_memo};
     must(qm_table_open(&table, table_path, &fault), &fault);
     must(qm_kernels_choose(&b.kernels, getenv("QM_KERNEL"), &fault), &fault);
     b.table = table;
@@ -280,8 +280,11 @@ static void prepare(const char *table_path)
         b.scratch[c] = memory(k->scratch_size());
         must(k->init(b.scratch[c], b.kernels.sha256, &fault), &fault);
     }
+    struct qm_memo *memo = NULL;
+    if (!no_memo)
+        qm_memo_init(&memo, memory(qm_memo_size()));
     qm_replay_init(&b.replay, memory(qm_replay_size(QM_VERIFY_LOG_BYTES, QM_VERIFY_BATCH)),
-                   QM_VERIFY_LOG_BYTES, QM_VERIFY_BATCH, &b.use);
+                   QM_VERIFY_LOG_BYTES, QM_VERIFY_BATCH, memo, &b.use);
     b.window = memory(window_bytes);
     b.out = qm_out_init(memory(OUT_BYTES), OUT_BYTES);
 }
@@ -289,19 +292,21 @@ static void prepare(const char *table_path)
 int main(int argc, char **argv)
 {
     static double us[STAGE_COUNT][ROUNDS_MAX];
-    long rounds = argc > 4 ? strtol(argv[2], NULL, 10) : 0;
-    window_bytes = argc > 4 ? 1024 * strtoul(argv[3], NULL, 10) : 0;
-    if (rounds < 1 || rounds > ROUNDS_MAX || window_bytes == 0)
-        die("bench_stages", "usage: bench_stages TABLE ROUNDS WINDOW_KIB FILE...");
-    prepare(argv[1]);
-    for (int i = 4; i < argc; i++)
+    long rounds = argc > 5 ? strtol(argv[2], NULL, 10) : 0;
+    window_bytes = argc > 5 ? 1024 * strtoul(argv[3], NULL, 10) : 0;
+    bool no_memo = argc > 5 && strcmp(argv[4], "no-memo") == 0;
+    if (rounds < 1 || rounds > ROUNDS_MAX || window_bytes == 0 || (!no_memo && strcmp(argv[4], "memo") != 0))
+        die("bench_stages", "usage: bench_stages TABLE ROUNDS WINDOW_KIB memo|no-memo FILE...");
+    prepare(argv[1], no_memo);
+    for (int i = 5; i < argc; i++)
         one_file(argv[i]); /* warms up: caches, block checksums of the table */
-    b.extends = b.bad = 0;
+    b.bad = 0;
+    b.replay.extends = b.replay.remembered = 0;
     uint64_t apart = 0;
     for (long r = 0; r < rounds; r++) {
         memset(b.ns, 0, sizeof b.ns);
         memset(b.records, 0, sizeof b.records);
-        for (int i = 4; i < argc; i++)
+        for (int i = 5; i < argc; i++)
             one_file(argv[i]);
         for (unsigned s = 0; s < STAGE_COUNT; s++)
             us[s][r] = (double)b.ns[s] / 1e3 / (double)b.records[s];
@@ -315,9 +320,11 @@ int main(int argc, char **argv)
         say("stages", stage_names[s], "us/record", us[s], (size_t)rounds, "sum of stages",
             median_of(us[s], (size_t)rounds) / sum);
     say("stages", "sum: read, decode, engine, msgpack", "us/record", &sum, 1, NULL, 0);
-    double extends = (double)b.extends / (double)apart;
+    double extends = (double)b.replay.extends / (double)apart;
+    double remembered = (double)b.replay.remembered / (double)apart;
     say("stages", "extends", "1/record", &extends, 1, "lane slots",
         (double)b.use.filled / (double)b.use.steps);
+    say("stages", "extends that the memo knew", "1/record", &remembered, 1, "extends", remembered / extends);
     if (b.bad != 0)
         die("bench_stages", "not every record verified");
     return 0;

@@ -67,8 +67,31 @@ struct qm_log_starts {
     bool hcrtm;
     bool drtm;
 };
-void qm_log_starts_fold(struct qm_log_starts *s, const struct qm_event *e);
+void qm_log_starts_fold_rare(struct qm_log_starts *s, const struct qm_event *e);
+static inline void qm_log_starts_fold(struct qm_log_starts *s, const struct qm_event *e)
+{
+    /* All but the types that tell a start: those of H-CRTM and of launches are 0x80000010 and 0x401 to 0x4ff. */
+    if (QM_LIKELY(e->extends && e->type != QM_EV_EFI_HCRTM_EVENT && e->type >> 8 != 4)) {
+        s->extended = true;
+        return;
+    }
+    qm_log_starts_fold_rare(s, e);
+}
 /* Writes the reset value of a PCR, size bytes. */
 void qm_log_start(const struct qm_log_starts *s, unsigned pcr, uint8_t *value, size_t size);
+
+/* What replay needs of a log: the events that extend a PCR in mask, with their digest of one bank, in log order. */
+struct qm_log_extends {
+    enum qm_hash hash;
+    uint32_t mask;
+    const uint8_t **digest; /* room for one more than the events that the log can have */
+    uint8_t *pcr;           /* likewise */
+    size_t count;           /* out, like all that follow; begin with zeros */
+    uint32_t count_of[QM_PCR_COUNT];
+    bool missing; /* an event that extends has no digest of the bank, in mask or not */
+    struct qm_log_starts starts;
+};
+/* Reads on to the end. QM_LOG_END, or QM_LOG_MALFORMED with log->p where the damage begins, exactly as qm_log_next would. */
+enum qm_log_step qm_log_list_extends(struct qm_log *log, struct qm_log_extends *out);
 
 #endif

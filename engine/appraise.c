@@ -76,6 +76,7 @@ size_t qm_verifier_size(const struct qm_kernels *kernels)
 {
     size_t size = qm_align_up(sizeof(struct qm_verifier), QM_CACHE_LINE);
     size += qm_align_up(qm_replay_size(QM_VERIFY_LOG_BYTES, QM_VERIFY_BATCH), QM_CACHE_LINE);
+    size += qm_memo_size();
     for (unsigned c = 0; c < QM_SIG_CLASS_COUNT; c++)
         if (owner(kernels, c) == c)
             size += qm_align_up(kernels->sig[c]->scratch_size(), QM_CACHE_LINE);
@@ -91,7 +92,11 @@ qm_err qm_verifier_init(struct qm_verifier **out, void *mem, const struct qm_tab
     v->table = table;
     v->kernels = kernels;
     v->options = *options;
-    qm_replay_init(&v->replay, p, QM_VERIFY_LOG_BYTES, QM_VERIFY_BATCH, &v->stats.lanes);
+    struct qm_memo *memo = NULL;
+    if (!options->no_memo)
+        qm_memo_init(&memo, p);
+    p += qm_memo_size();
+    qm_replay_init(&v->replay, p, QM_VERIFY_LOG_BYTES, QM_VERIFY_BATCH, memo, &v->stats.lanes);
     p += qm_align_up(qm_replay_size(QM_VERIFY_LOG_BYTES, QM_VERIFY_BATCH), QM_CACHE_LINE);
     *out = v;
     for (unsigned c = 0; c < QM_SIG_CLASS_COUNT; c++) {
@@ -549,6 +554,7 @@ static void replay_and_conclude(struct qm_verifier *v, const struct qm_record *r
         from = to;
     }
     v->stats.extends = v->replay.extends;
+    v->stats.extends_remembered = v->replay.remembered;
 }
 
 qm_err qm_verify(struct qm_verifier *v, const struct qm_record *records, size_t count, uint64_t now_ms, struct qm_result *results,

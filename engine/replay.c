@@ -12,21 +12,24 @@ size_t qm_replay_size(size_t log_bytes, size_t log_count)
     size_t events = events_of(log_bytes);
     size_t chains = log_count * QM_PCR_COUNT;
     return qm_align_up(2 * events * sizeof(uint8_t *), QM_CACHE_LINE) + qm_align_up(chains * sizeof(struct qm_chain), QM_CACHE_LINE) +
-           qm_align_up(events, QM_CACHE_LINE);
+           qm_align_up(chains * sizeof(uint64_t), QM_CACHE_LINE) + qm_align_up(events, QM_CACHE_LINE);
 }
 
-void qm_replay_init(struct qm_replay *r, void *mem, size_t log_bytes, size_t log_count, struct qm_lane_use *use)
+void qm_replay_init(struct qm_replay *r, void *mem, size_t log_bytes, size_t log_count, struct qm_memo *memo, struct qm_lane_use *use)
 {
     uint8_t *p = mem;
     memset(r, 0, sizeof *r);
     r->event_max = events_of(log_bytes);
     r->chain_max = log_count * QM_PCR_COUNT;
+    r->memo = memo;
     r->use = use;
     r->digest = (const uint8_t **)(void *)p;
     r->grouped = r->digest + r->event_max;
     p += qm_align_up(2 * r->event_max * sizeof(uint8_t *), QM_CACHE_LINE);
     r->chain = (struct qm_chain *)(void *)p;
     p += qm_align_up(r->chain_max * sizeof(struct qm_chain), QM_CACHE_LINE);
+    r->print = (uint64_t *)(void *)p;
+    p += qm_align_up(r->chain_max * sizeof(uint64_t), QM_CACHE_LINE);
     r->pcr = p;
 }
 
@@ -43,25 +46,33 @@ bool qm_replay_fits(const struct qm_replay *r, size_t log_bytes)
 }
 
 /* Turns the events from..event_count into chains: counted by PCR, then scattered. */
-static void line_up(struct qm_replay *r, size_t from, uint32_t mask, const uint32_t count[QM_PCR_COUNT],
-                    const struct qm_log_starts *starts, struct qm_replayed *out)
+static void line_up(struct qm_replay *r, size_t from, const struct qm_log_extends *x, struct qm_replayed *out)
 {
     const uint8_t **place[QM_PCR_COUNT];
     const uint8_t **next = r->grouped + from;
-    *out = (struct qm_replayed){mask, r->chain_count};
+    uint64_t print[QM_PCR_COUNT];
+    const bool awake = r->memo != NULL && qm_memo_awake(r->memo);
+    *out = (struct qm_replayed){x->mask, r->chain_count};
     for (unsigned pcr = 0; pcr < QM_PCR_COUNT; pcr++) {
-        if ((mask >> pcr & 1) == 0)
+        if ((x->mask >> pcr & 1) == 0)
             continue;
         struct qm_chain *c = &r->chain[r->chain_count++];
-        qm_log_start(starts, pcr, c->value, sizeof c->value);
+        qm_log_start(&x->starts, pcr, c->value, sizeof c->value);
         c->digest = next;
-        c->count = count[pcr];
+        c->count = x->count_of[pcr];
         place[pcr] = next;
-        next += count[pcr];
-        r->extends += count[pcr];
+        next += x->count_of[pcr];
+        print[pcr] = qm_memo_print(c->value);
     }
     for (size_t i = from; i < r->event_count; i++)
         *place[r->pcr[i]]++ = r->digest[i];
+    if (!awake)
+        return;
+    for (size_t i = from; i < r->event_count; i++)
+        print[r->pcr[i]] += qm_memo_print(r->digest[i]);
+    uint64_t *by_chain = r->print + out->first_chain;
+    for (uint32_t pcrs = x->mask; pcrs != 0; pcrs &= pcrs - 1)
+        *by_chain++ = print[__builtin_ctz(pcrs)];
 }
 
 enum qm_log_state qm_replay_add(struct qm_replay *r, struct qm_span log_bytes, uint32_t mask, struct qm_replayed *out)
@@ -73,40 +84,29 @@ enum qm_log_state qm_replay_add(struct qm_replay *r, struct qm_span log_bytes, u
     if (!qm_log_open(&log, log_bytes))
         return QM_LOG_IS_MALFORMED;
     const size_t from = r->event_count;
-    size_t at = from;
-    bool replayable = qm_log_has_bank(&log, QM_HASH_SHA256);
-    uint32_t count[QM_PCR_COUNT] = {0};
-    struct qm_log_starts starts = {0};
-    struct qm_event e;
-    enum qm_log_step step;
-    while ((step = qm_log_next(&log, &e)) == QM_LOG_EVENT) {
-        qm_log_starts_fold(&starts, &e);
-        if (!e.extends)
-            continue;
-        const uint8_t *digest = e.digest[QM_HASH_SHA256];
-        if (digest == NULL) {
-            replayable = false;
-            continue;
-        }
-        /* Written always, kept if asked for: no branch on what the log holds. at < event_max, as the event took its bytes. */
-        r->digest[at] = digest;
-        r->pcr[at] = (uint8_t)e.pcr;
-        uint32_t wanted = mask >> e.pcr & 1;
-        at += wanted;
-        count[e.pcr] += wanted;
-    }
-    if (step == QM_LOG_MALFORMED)
+    struct qm_log_extends x = {.hash = QM_HASH_SHA256, .mask = mask, .digest = r->digest + from, .pcr = r->pcr + from};
+    if (qm_log_list_extends(&log, &x) == QM_LOG_MALFORMED)
         return QM_LOG_IS_MALFORMED;
-    if (!replayable)
+    if (x.missing || !qm_log_has_bank(&log, QM_HASH_SHA256))
         return QM_LOG_UNREPLAYABLE;
-    r->event_count = at;
-    line_up(r, from, mask, count, &starts, out);
+    r->event_count += x.count;
+    line_up(r, from, &x, out);
     return QM_LOG_REPLAYED;
 }
 
 void qm_replay_run(struct qm_replay *r, const struct qm_hash_kernel *kernel)
 {
-    kernel->extend(r->chain + r->run_from, r->chain_count - r->run_from, r->use);
+    struct qm_chain *chains = r->chain + r->run_from;
+    const size_t count = r->chain_count - r->run_from;
+    const bool recalls = r->memo != NULL && qm_memo_awake(r->memo);
+    if (recalls)
+        r->remembered += qm_memo_recall(r->memo, chains, r->print + r->run_from, count);
+    kernel->extend(chains, count, r->use);
+    if (recalls)
+        qm_memo_learn(r->memo);
+    if (r->memo != NULL)
+        qm_memo_account(r->memo, count, r->event_count);
+    r->extends += r->event_count;
     r->run_from = r->chain_count;
     r->event_count = 0;
 }

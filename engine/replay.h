@@ -6,6 +6,7 @@
 #include "codec/eventlog.h"
 #include "codec/result.h"
 #include "engine/kernel/kernel.h"
+#include "engine/memo.h"
 
 /* The smallest event with a SHA-256 digest: pcr, type, count, one algorithm, its digest, size. */
 enum { QM_EVENT_SHA256_MIN = 4 + 4 + 4 + 2 + 32 + 4 };
@@ -19,8 +20,11 @@ struct qm_replay {
     uint8_t *pcr;            /* by event */
     const uint8_t **grouped; /* the digests again, by chain */
     struct qm_chain *chain;
+    uint64_t *print; /* by chain, for the memo */
     struct qm_lane_use *use;
-    uint64_t extends;
+    struct qm_memo *memo; /* NULL: every chain is computed */
+    uint64_t extends;     /* of the chains that were run */
+    uint64_t remembered;  /* of these, what the memo knew */
 };
 
 /* One log's share. */
@@ -30,7 +34,8 @@ struct qm_replayed {
 };
 
 size_t qm_replay_size(size_t log_bytes, size_t log_count);
-void qm_replay_init(struct qm_replay *r, void *mem, size_t log_bytes, size_t log_count, struct qm_lane_use *use);
+/* memo (may be NULL) and use outlive the replay. */
+void qm_replay_init(struct qm_replay *r, void *mem, size_t log_bytes, size_t log_count, struct qm_memo *memo, struct qm_lane_use *use);
 void qm_replay_reset(struct qm_replay *r);
 /* Is there room for a log of so many bytes beside those that wait? Always for one of QM_LOG_MAX after a run. */
 bool qm_replay_fits(const struct qm_replay *r, size_t log_bytes);

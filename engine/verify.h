@@ -28,12 +28,13 @@ struct qm_record {
 struct qm_verify_options {
     const char *run;         /* run id; outlives the verifier */
     uint64_t audit;          /* one in so many valid signatures is checked again by the oracle; 0: none */
+    bool no_memo;            /* compute every PCR chain, known or not */
 };
 
 /* What happened in a verifier since it was made. */
 struct qm_verify_stats {
     uint64_t signatures, signatures_rechecked, signatures_audited;
-    uint64_t extends;
+    uint64_t extends, extends_remembered; /* PCR extends of the logs; of these, not computed again */
     struct qm_lane_use lanes; /* of the PCR chains */
 };
 

@@ -173,6 +173,7 @@ struct court {
     struct qm_kernels kernels;
     struct qm_verifier *verifier;
     void *mem;
+    bool no_memo; /* in */
 };
 
 static void add_row(struct qm_table_builder *b, const struct scene *s, uint64_t slot)
@@ -237,7 +238,7 @@ static void court_open(struct court *c, const struct scene *scenes, size_t count
     cr_assert_eq(qm_table_open(&c->table, path, &fault), QM_OK, "%s", fault.text);
     if (kernels != NULL)
         cr_assert_eq(qm_kernels_choose(&c->kernels, kernels, &fault), QM_OK, "%s", fault.text);
-    struct qm_verify_options options = {.run = "run-1", .audit = audit};
+    struct qm_verify_options options = {.run = "run-1", .audit = audit, .no_memo = c->no_memo};
     c->mem =
         aligned_alloc(QM_CACHE_LINE, qm_align_up(qm_verifier_size(&c->kernels), QM_CACHE_LINE));
     cr_assert_not_null(c->mem);
@@ -1477,12 +1478,15 @@ Test(appraise, batches_equal_singles)
     uint64_t rng = craft_seed("batches_equal_singles");
     char *alone[QM_COUNT(matrix)];
     struct qm_fault fault = {0};
-    struct court c = {0};
-    court_open(&c, scenes, QM_COUNT(matrix), "auto", 16);
+    struct court c = {0}, forgets = {.no_memo = true};
+    court_open(&forgets, scenes, QM_COUNT(matrix), "auto", 16);
     for (size_t i = 0; i < QM_COUNT(matrix); i++) {
-        struct qm_result r = judge(&c, &scenes[i], matrix[i].name);
+        struct qm_result r = judge(&forgets, &scenes[i], matrix[i].name);
         alone[i] = text_of(&r);
     }
+    cr_assert_eq(qm_verifier_stats(forgets.verifier)->extends_remembered, 0);
+    court_close(&forgets);
+    court_open(&c, scenes, QM_COUNT(matrix), "auto", 16);
     for (unsigned round = 0; round < 200; round++) {
         size_t which[QM_VERIFY_BATCH];
         size_t count =
@@ -1501,6 +1505,9 @@ Test(appraise, batches_equal_singles)
             free(text);
         }
     }
+    const struct qm_verify_stats *stats = qm_verifier_stats(c.verifier);
+    cr_assert(stats->extends_remembered > stats->extends / 2, "%llu of %llu extends were known",
+              (unsigned long long)stats->extends_remembered, (unsigned long long)stats->extends);
     cr_assert_eq(qm_verify(c.verifier, records, 0, NOW, results, &fault), QM_OK);
     for (size_t i = 0; i < QM_COUNT(matrix); i++)
         free(alone[i]);

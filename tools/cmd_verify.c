@@ -13,7 +13,7 @@
 struct request {
     const char *home, *format, *crypto, *io, *files0;
     uint64_t workers, audit;
-    bool stages;
+    bool stages, no_memo;
     unsigned verbose;
     char **paths;
     int path_count;
@@ -65,9 +65,11 @@ static void say_after(const struct request *q, const struct qm_run *run, const s
     fprintf(stderr, "quotemill verify: memory at most %.1f MiB and the table's pages\n", (double)s->memory / (1 << 20));
     fprintf(stderr, "quotemill verify: %llu records in %.3f s (%.0f/s), %.1f MB (%.1f MB/s)\n", (unsigned long long)run->records,
             seconds, (double)run->records / seconds, (double)run->bytes / 1e6, (double)run->bytes / seconds / 1e6);
-    fprintf(stderr, "quotemill verify: %llu signatures (%llu looked at twice, %llu audited), %llu PCR extends, lanes %.1f %% full\n",
+    fprintf(stderr, "quotemill verify: %llu signatures (%llu looked at twice, %llu audited), "
+            "%llu PCR extends (%llu known from other logs), lanes %.1f %% full\n",
             (unsigned long long)s->verify.signatures, (unsigned long long)s->verify.signatures_rechecked,
             (unsigned long long)s->verify.signatures_audited, (unsigned long long)s->verify.extends,
+            (unsigned long long)s->verify.extends_remembered,
             s->verify.lanes.steps != 0 ? 100 * (double)s->verify.lanes.filled / (double)s->verify.lanes.steps : 100.0);
 }
 
@@ -81,6 +83,7 @@ static qm_err verify(const struct request *q, const struct qm_table *table, stru
         .format = strcmp(q->format, "ndjson") == 0 ? QM_FORMAT_NDJSON : QM_FORMAT_MSGPACK,
         .stages = q->stages,
         .audit = q->audit,
+        .no_memo = q->no_memo,
         .out_fd = STDOUT_FILENO,
         .progress = isatty(STDERR_FILENO) == 1,
     };
@@ -173,6 +176,8 @@ int qm_cmd_verify(int argc, char **argv)
         {.name = "io", .kind = QM_OPT_CHOICE, .to = &q.io, .help = "how files are read (default: auto)", .choices = ios},
         {.name = "audit", .kind = QM_OPT_COUNT, .to = &q.audit, .value = "N",
          .help = "check one in N valid signatures again with OpenSSL (default 1024; 0: none)"},
+        {.name = "no-memo", .kind = QM_OPT_FLAG, .to = &q.no_memo,
+         .help = "replay every log in full, also what other machines' logs had"},
         {.name = "verbose", .letter = 'v', .kind = QM_OPT_TALLY, .to = &q.verbose,
          .help = "say workers, kernels, memory and speed on standard error"},
     };
