@@ -136,8 +136,14 @@ static void learn(struct qm_stream *s, size_t used, size_t record_count)
 {
     if (record_count == 0)
         return;
-    size_t aim = used / record_count * QM_WINDOW_RECORDS;
-    aim = aim < QM_WINDOW_MIN ? QM_WINDOW_MIN : aim > QM_WINDOW_MAX ? QM_WINDOW_MAX : aim;
+    size_t mean = used / record_count, records = QM_WINDOW_RECORDS;
+    if (mean * records > QM_WINDOW_MAX)
+        records = QM_WINDOW_MAX / mean / QM_WINDOW_LANES * QM_WINDOW_LANES;
+    size_t aim = mean * records + mean / 2; /* the half for records that are longer than the mean */
+    if (records == 0 || aim > QM_WINDOW_MAX)
+        aim = QM_WINDOW_MAX;
+    if (aim < QM_WINDOW_MIN)
+        aim = QM_WINDOW_MIN;
     s->target = qm_align_up(aim, 4096);
 }
 

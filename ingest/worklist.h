@@ -34,6 +34,7 @@ enum {
     QM_WINDOW_START = 256 * 1024,                  /* before the first records are known */
     QM_WINDOW_MAX = 1024 * 1024,                   /* of a stream whose records fit */
     QM_WINDOW_RECORDS = 64,                        /* what a window aims at */
+    QM_WINDOW_LANES = 8,                           /* and in multiples of so many, if it holds fewer */
     QM_WINDOW_CAP = QM_RECORD_MAX + QM_WINDOW_MAX, /* longest window: a record and then some */
     QM_WALK_DEPTH_MAX = 64,                        /* directories below an operand */
     QM_WAIT_MS = 100,                              /* how long nobody looks at *stop */

@@ -20,7 +20,7 @@ struct feed {
     struct seen seen[SEEN_MAX];
     size_t count;
     bool lost, ended;
-    size_t batches;
+    size_t batches, taken_back;
 };
 
 static void drain(struct feed *f, struct qm_framed *out)
@@ -69,8 +69,8 @@ static void feed_whole(struct feed *f, struct qm_span bytes, bool broken)
 
 /* A stream read in windows, as the readers do it: what was not used comes again, longer when
  * nothing was. */
-static void feed_windows(struct feed *f, struct qm_span bytes, size_t window, bool bounded,
-                         bool broken)
+static void feed_lanes(struct feed *f, struct qm_span bytes, size_t window, bool bounded, bool broken,
+                       unsigned lanes)
 {
     feed_begin(f, bounded);
     size_t from = 0, len = window;
@@ -92,6 +92,13 @@ static void feed_windows(struct feed *f, struct qm_span bytes, size_t window, bo
         size_t at = 0;
         bool done = qm_frame_piece(&piece, &at, &framed, &f->ended);
         cr_assert(at <= len);
+        if (lanes != 0 && !f->ended) {
+            size_t count = framed.count, used = at;
+            qm_frame_take_back(&piece, &at, &framed, lanes);
+            f->taken_back += count - framed.count;
+            cr_assert(count - framed.count <= lanes / 4 && (at < used) == (framed.count < count));
+            cr_assert(framed.count == count || (framed.count != 0 && framed.count % lanes == 0));
+        }
         drain(f, &framed);
         free(copy);
         if (f->ended || (last && done))
@@ -105,6 +112,12 @@ static void feed_windows(struct feed *f, struct qm_span bytes, size_t window, bo
             len = window;
         }
     }
+}
+
+static void feed_windows(struct feed *f, struct qm_span bytes, size_t window, bool bounded,
+                         bool broken)
+{
+    feed_lanes(f, bytes, window, bounded, broken, 0);
 }
 
 static void good(struct craft *c)
@@ -130,6 +143,9 @@ static void feed_all(struct feed *f, const struct craft *c)
                      other.count, f->count);
         cr_assert_eq(memcmp(other.seen, f->seen, f->count * sizeof f->seen[0]), 0, "windows of %zu",
                      windows[i]);
+        feed_lanes(&other, craft_span(c), windows[i], true, false, 8);
+        cr_assert(other.count == f->count && memcmp(other.seen, f->seen, f->count * sizeof f->seen[0]) == 0,
+                  "windows of %zu, lanes", windows[i]);
     }
 }
 
@@ -148,6 +164,33 @@ Test(framing, batches)
             cr_assert(!f.seen[n].malformed && f.seen[n].count == 0 &&
                       f.seen[n].len == c.len / counts[i] && f.seen[n].off == n * f.seen[n].len);
     }
+    craft_free_all();
+}
+
+/* Windows that hold a few records more than a multiple of the lanes; malformed ones stay where they are. */
+Test(framing, no_lanes_for_a_few)
+{
+    for (size_t n = 1; n <= 40; n++)
+        for (size_t wrong = 0; wrong < 3; wrong++) {
+            struct craft c = {0};
+            size_t window = 0;
+            for (size_t i = 0; i < 100; i++) {
+                if (wrong != 0 && i % (wrong == 1 ? n : 7) == 0)
+                    bad(&c);
+                else
+                    good(&c);
+                window = i + 1 == n ? c.len : window;
+            }
+            static struct feed other;
+            feed_whole(&f, craft_span(&c), false);
+            feed_lanes(&other, craft_span(&c), window, true, false, 8);
+            cr_assert_eq(other.count, f.count);
+            cr_assert_eq(memcmp(other.seen, f.seen, f.count * sizeof f.seen[0]), 0, "%zu", n);
+            bool few = n > 8 && n % 8 != 0 && n % 8 <= 2;
+            cr_assert(wrong != 0 || (other.taken_back != 0) == few, "windows of %zu records", n);
+            feed_lanes(&other, craft_span(&c), window, false, false, 8);
+            cr_assert_eq(other.taken_back, 0, "a stream waits for nothing");
+        }
     craft_free_all();
 }
 

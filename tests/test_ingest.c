@@ -787,8 +787,8 @@ Test(ingest, windows_learn_the_size_of_records)
     static const struct {
         size_t records, next;
     } steps[] = {{1000000, QM_WINDOW_MIN},
-                 {8, 8 * QM_WINDOW_MIN},
-                 {0, 8 * QM_WINDOW_MIN},
+                 {8, 8 * QM_WINDOW_MIN + 4096}, /* and half a record */
+                 {0, 8 * QM_WINDOW_MIN + 4096},
                  {1, QM_WINDOW_MAX}};
     const struct qm_piece *piece = single_next(&s);
     cr_assert_eq(piece->len, QM_WINDOW_START);

@@ -152,3 +152,19 @@ bool qm_frame_piece(const struct qm_piece *piece, size_t *at, struct qm_framed *
     }
     return true;
 }
+
+void qm_frame_take_back(const struct qm_piece *piece, size_t *at, struct qm_framed *out, unsigned lanes)
+{
+    const uint64_t *user = piece->source->user;
+    const size_t over = out->count % lanes, keep = out->count - over;
+    if (over == 0 || over > lanes / 4 || keep == 0 || piece->last || !piece->source->bounded)
+        return;
+    /* What has left a trace in the source must not come again. */
+    if (user[U_SKIPPING] != 0 || user[U_MALFORMED] >= QM_MALFORMED_ALONE_MAX)
+        return;
+    for (size_t i = keep; i < out->count; i++)
+        if (out->record[i].evidence.malformed)
+            return;
+    *at = (size_t)(out->record[keep].off - piece->off);
+    out->count = keep;
+}

@@ -16,5 +16,8 @@ struct qm_framed {
 /* Frames records of the piece from *at on, until it is used up or out is full. True: used up (then *ended says that the rest of
  * the source must not be read). For a window with `last` false, *at is then where the next window must begin. */
 bool qm_frame_piece(const struct qm_piece *piece, size_t *at, struct qm_framed *out, bool *ended);
+/* Of what a window of a file (`last` false) just gave: where a few records more than a multiple of lanes would have lanes of their
+ * own to fill, takes those back, and moves *at to the first of them; they come again. Only well-formed ones, and never all. */
+void qm_frame_take_back(const struct qm_piece *piece, size_t *at, struct qm_framed *out, unsigned lanes);
 
 #endif

@@ -13,7 +13,7 @@
 #include "engine/pool.h"
 #include "tools/framing.h"
 
-enum { OUT_FLUSH = 256 * 1024, OUT_ROOM = OUT_FLUSH + QM_RESULT_MAX, PROGRESS_MS = 166 };
+enum { OUT_FLUSH = 256 * 1024, OUT_ROOM = OUT_FLUSH + QM_RESULT_MAX, PROGRESS_MS = 166, VERIFY_LANES = 8 };
 
 struct output {
     int fd;
@@ -126,6 +126,8 @@ static qm_err take_window(struct worker *w, const struct qm_piece *piece, struct
     size_t at = 0;
     bool ended;
     qm_frame_piece(piece, &at, &w->framed, &ended);
+    if (!ended)
+        qm_frame_take_back(piece, &at, &w->framed, VERIFY_LANES);
     qm_reader_settle(w->reader, at, w->framed.count, ended);
     return verify_framed(w, fault);
 }
