@@ -130,8 +130,10 @@ Test(memo, never_another_value)
     static struct asked before[BEFORE_MAX];
     uint64_t saved = 0;
     begin("memo, never_another_value");
-    for (size_t i = 0; i < BEFORE_MAX; i++)
+    for (size_t i = 0; i < BEFORE_MAX; i++) {
         fresh(&before[i]);
+        before[i].count %= 40;
+    }
     for (unsigned round = 0; round < 400; round++) {
         size_t count = below(CHAINS) + 1;
         for (size_t i = 0; i < count; i++) {
@@ -139,12 +141,12 @@ Test(memo, never_another_value)
                 fresh(&asked[i]);
             else
                 vary(&asked[i], &before[below(BEFORE_MAX)]);
-            if (below(400) == 0)
+            if (below(400) == 0 && asked[i].count < 40)
                 before[below(BEFORE_MAX)] = asked[i];
         }
         saved += run(count);
     }
-    cr_assert_gt(saved, 200000, "it has hardly remembered anything: %llu", (unsigned long long)saved);
+    cr_assert_gt(saved, 100000, "it has hardly remembered anything: %llu", (unsigned long long)saved);
 }
 
 Test(memo, the_third_time_is_known)
