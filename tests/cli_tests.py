@@ -15,7 +15,7 @@ enrolled with baselines; QUOTEMILL_HOME is home). In expected lines <run>, <ms>,
 from run to run, and a line <lines> for any number of lines. --update writes what was seen into the cases, such things as
 placeholders; read the difference before you believe it.
 """
-import json, os, pty, re, resource, shutil, signal, subprocess, sys, tempfile, time
+import ctypes, json, os, pty, re, resource, shutil, signal, struct, subprocess, sys, tempfile, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PLACEHOLDERS = {
@@ -264,6 +264,32 @@ class Tests:
                 if any(r['status'] != 'trusted' for r in results):
                     return f'{number.name}: a verdict on what was cut: {[r for r in results if r["status"] != "trusted"][:1]}'
         return None
+
+    def fault_ring_refused(self):
+        """A kernel, or a sandbox, that refuses io_uring: said once, and read the plain way; an error where it was asked for."""
+        place = self.place('ring')
+
+        def refuse():
+            libc = ctypes.CDLL(None, use_errno=True)
+            # load the number; io_uring_setup (425 on every machine): EPERM; all others: allowed
+            rules = struct.pack('<HBBI' * 4, 0x20, 0, 0, 0, 0x15, 0, 1, 425, 0x06, 0, 0, 0x00050001, 0x06, 0, 0, 0x7fff0000)
+            buffer = ctypes.create_string_buffer(rules)
+            program = struct.pack('@HP', 4, ctypes.addressof(buffer))
+            if libc.prctl(38, 1, 0, 0, 0) != 0 or libc.prctl(22, 2, ctypes.create_string_buffer(program), 0, 0) != 0:
+                raise OSError(ctypes.get_errno(), 'no seccomp')
+
+        try:
+            r = self.run(['verify', '--json', '--workers', '4', 'fleet/spool-1'], place, preexec_fn=refuse)
+        except subprocess.SubprocessError:
+            return None  # there is nothing here to refuse with
+        lines = self.records(r.stdout)
+        if r.returncode != 0 or r.stderr.count(b'\n') != 1 or b'plain way' not in r.stderr or lines[-1]['records'] != 12:
+            return f'auto: exit {r.returncode}, {r.stderr!r}'
+        r = self.run(['verify', '--json', '--io', 'uring', 'fleet/spool-1'], place, preexec_fn=refuse)
+        if r.returncode == 0 or r.stdout or r.stderr.count(b'\n') != 1:
+            return f'uring: exit {r.returncode}, {r.stderr!r}'
+        r = self.run(['verify', '--json', '--io', 'read', 'fleet/spool-1'], place, preexec_fn=refuse)
+        return None if r.returncode == 0 and not r.stderr else f'read: exit {r.returncode}, {r.stderr!r}'
 
     def fault_progress(self):
         """On a terminal a line with records, speed, and the share done and to go of a long file; of a stream no share; else nothing."""
