@@ -435,7 +435,8 @@ class Bench:
         size = os.path.getsize(os.path.join(home, 'fleet.tbl')) / MIB
         for name, value, unit in (('table, %d instances, %d sets' % (count, sets), size, 'MiB'),
                                   ('enroll, %d instances, cpu' % count, usage.ru_utime + usage.ru_stime, 's'),
-                                  ('enroll, %d instances, wall, lines made beside it' % count, time.monotonic() - start, 's')):
+                                  ('enroll, %d instances, wall, lines made beside it' % count, time.monotonic() - start, 's'),
+                                  ('enroll, %d instances, largest resident size' % count, usage.ru_maxrss / 1024, 'MiB')):
             f.add(name, value)
             f.say('memory', name, unit)
         f.accept('least: table of 1,000,000 instances, MiB', 1024, size, at_most=True)
