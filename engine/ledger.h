@@ -30,7 +30,8 @@ enum qm_ledger_flag {
     QM_LEDGER_ALERTS = 1 << 3,    /* the store may have open or ignored alerts of this instance */
     QM_LEDGER_SAFE = 1 << 4,      /* of the newest record */
     QM_LEDGER_PROVEN = 1 << 5,    /* the newest record's values are proven: set and change give them */
-    QM_LEDGER_RAISED_SILENT = 1 << 6, /* an `unmeasured` alert stands, alone or within a row for many */
+    QM_LEDGER_RAISED_SILENT = 1 << 6, /* an `unmeasured` alert stands */
+    QM_LEDGER_SILENT_MANY = 1 << 7,   /* in a row for many machines */
 };
 
 struct qm_ledger {

@@ -23,6 +23,7 @@ struct qm_record {
     struct qm_span source; /* name of the file */
     uint64_t off, len;     /* in the source */
     uint64_t count;        /* malformed records that this one stands for; 0: itself */
+    const char *bad_file;  /* why its file is not worth another look, constant text; NULL: it is not said to be bad */
 };
 
 struct qm_verify_options {

@@ -19,11 +19,12 @@ static struct qm_record *add(const struct qm_piece *piece, struct qm_framed *out
     r->off = off;
     r->len = len;
     r->count = 0;
+    r->bad_file = NULL;
     return r;
 }
 
-/* A malformed record. e (may be NULL) is what could be read of it. */
-static void add_malformed(const struct qm_piece *piece, struct qm_framed *out, uint64_t off, uint64_t len, const struct qm_evidence *e)
+/* A malformed record; NULL where it shares the result of others. e (may be NULL) is what could be read of it. */
+static struct qm_record *add_malformed(const struct qm_piece *piece, struct qm_framed *out, uint64_t off, uint64_t len, const struct qm_evidence *e)
 {
     uint64_t *user = piece->source->user;
     if (piece->source->bounded && user[U_MALFORMED] >= QM_MALFORMED_ALONE_MAX) {
@@ -31,7 +32,7 @@ static void add_malformed(const struct qm_piece *piece, struct qm_framed *out, u
             user[U_REST_OFF] = off;
             user[U_REST_LEN] = len;
         }
-        return;
+        return NULL;
     }
     user[U_MALFORMED]++;
     struct qm_record *r = add(piece, out, off, len);
@@ -40,6 +41,7 @@ static void add_malformed(const struct qm_piece *piece, struct qm_framed *out, u
     else
         memset(&r->evidence, 0, sizeof r->evidence);
     r->evidence.malformed = true;
+    return r;
 }
 
 /* What is left of the source cannot be told apart any more: one result. */
@@ -48,7 +50,9 @@ static void add_lost(const struct qm_piece *piece, struct qm_framed *out, uint64
     uint64_t end = piece->off + piece->len;
     if (piece->file_bytes > end)
         end = piece->file_bytes;
-    add_malformed(piece, out, off, end - off, NULL);
+    struct qm_record *r = add_malformed(piece, out, off, end - off, NULL);
+    if (r != NULL)
+        r->bad_file = "the end of a record cannot be found";
     out->lost |= !piece->source->bounded;
 }
 
@@ -62,6 +66,7 @@ static void finish(const struct qm_piece *piece, struct qm_framed *out)
     memset(&r->evidence, 0, sizeof r->evidence);
     r->evidence.malformed = true;
     r->count = user[U_REST_COUNT];
+    r->bad_file = "more than 1000 malformed records";
     user[U_REST_COUNT] = 0;
 }
 
@@ -104,7 +109,7 @@ bool qm_frame_piece(const struct qm_piece *piece, size_t *at, struct qm_framed *
     if (piece->too_big) {
         if (out->count > room)
             return false;
-        add_malformed(piece, out, 0, piece->file_bytes, NULL);
+        add_malformed(piece, out, 0, piece->file_bytes, NULL)->bad_file = "longer than 4 GiB";
         *ended = true;
         return true;
     }
