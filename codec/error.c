@@ -19,6 +19,7 @@ static const struct {
     [QM_E_REFUSED] = {"refused", QM_EXIT_FOUND},
     [QM_E_CLOSED] = {"the reader of the output went away", QM_EXIT_ENVIRONMENT},
     [QM_E_LIMIT] = {"a limit was reached", QM_EXIT_ENVIRONMENT},
+    [QM_E_BUSY] = {"another holds it", QM_EXIT_BUSY},
 };
 
 const char *qm_err_text(qm_err err)

@@ -20,6 +20,7 @@ typedef enum {
     QM_E_REFUSED,  /* input that is understood and not taken: an enrolment line, a home that is another's */
     QM_E_CLOSED,   /* the reader of our output went away (EPIPE) */
     QM_E_LIMIT,    /* more than a cap allows */
+    QM_E_BUSY,     /* another holds what we need */
 } qm_err;
 
 struct qm_fault {

@@ -136,9 +136,14 @@ struct qm_result *qm_outcomes_restage(struct qm_outcomes *o, struct qm_result *r
     o->copy = copy;
     if (err != QM_OK)
         return NULL;
-    o->count--;
-    ((struct head *)(void *)((uint8_t *)r - HEAD_ROOM))->dropped = true;
+    qm_outcomes_drop(o, r);
     return o->newest;
+}
+
+void qm_outcomes_drop(struct qm_outcomes *o, struct qm_result *r)
+{
+    ((struct head *)(void *)((uint8_t *)r - HEAD_ROOM))->dropped = true;
+    o->count--;
 }
 
 struct qm_result *qm_outcomes_next(const struct qm_outcomes *o, struct qm_outcome_cursor *c)

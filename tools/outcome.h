@@ -24,6 +24,8 @@ qm_err qm_outcomes_add(struct qm_outcomes *o, const struct qm_result *r, struct 
  * any more. NULL: no memory. */
 struct qm_result *qm_outcomes_restage(struct qm_outcomes *o, struct qm_result *r, const struct qm_stage *stage, unsigned count,
                                       struct qm_fault *fault);
+/* It does not count: it is not gone over any more. */
+void qm_outcomes_drop(struct qm_outcomes *o, struct qm_result *r);
 size_t qm_outcomes_count(const struct qm_outcomes *o);
 size_t qm_outcomes_bytes(const struct qm_outcomes *o); /* memory held */
 void qm_outcomes_close(struct qm_outcomes *o);
