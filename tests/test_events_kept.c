@@ -100,13 +100,18 @@ static uint64_t values_made(uint32_t mask, const struct boot *b)
     return (uint64_t)sqlite3_last_insert_rowid(db);
 }
 
-/* In a transaction of its own; whether the generation moved. */
+/* In a transaction of its own, as a run that began then ends it; whether the generation moved. */
 static bool put(const struct boot *b, unsigned pcr, uint64_t values_no)
 {
     uint64_t before = qm_store_generation(store);
     struct qm_span list = list_of(b, pcr);
+    const struct qm_events_missing missing = {.newest = INT64_MAX};
+    bool kept;
     GOOD(qm_store_begin(store, &fault));
-    GOOD(qm_store_events_put(store, pcr, b->pcrs.value[QM_HASH_SHA256][pcr], list, values_no, &fault));
+    GOOD(qm_store_events_put(store, pcr, b->pcrs.value[QM_HASH_SHA256][pcr], list, values_no != 0, &kept, &fault));
+    if (kept && values_no != 0)
+        GOOD(qm_store_events_found(store, values_no, 1u << pcr, &fault));
+    GOOD(qm_store_events_settle(store, &missing, &fault));
     GOOD(qm_store_commit(store, &fault));
     return qm_store_generation(store) != before;
 }
@@ -155,19 +160,41 @@ Test(events, what_values_lack_until_it_comes)
     cr_expect_eq(lacking(b), 0x100);
     cr_expect_eq(lacking(0), 0);
     cr_expect_eq(lacking(b + 1), 0);
-    cr_expect(put(&one, 8, a), "a live set lacked it: the table must be made anew");
+    put(&one, 8, a);
     cr_expect_eq(lacking(a), 0x3);
     cr_expect(has(&one, 8) && !has(&one, 0) && !has(&two, 8));
-    cr_expect(!put(&one, 8, a), "nothing lacks it any more");
-    cr_expect(!put(&one, 0, 0), "nobody asked for it: the table does without until it is made anew");
+    put(&one, 8, a);
+    put(&one, 0, 0);
     cr_expect(has(&one, 0));
-    cr_expect_eq(lacking(a), 0x3);
-    cr_expect(put(&one, 0, a), "it was there, but the table need not have it");
-    cr_expect(put(&one, 1, a));
+    cr_expect_eq(lacking(a), 0x3, "nobody said that it lacks it no more");
+    put(&one, 0, a);
+    put(&one, 1, a);
     cr_expect_eq(lacking(a), 0);
     cr_expect_eq(number("SELECT count(*) FROM events_missing"), 1);
     cr_expect_eq(number("SELECT value FROM meta WHERE key = 'events_bytes'"),
                  number("SELECT sum(length(events)) FROM pcr_events"));
+}
+
+/* When the table is made anew for what was put: at once where nothing is missing any more, where it is much, or once a day. */
+Test(events, when_the_table_is_worth_it)
+{
+    struct boot one = boot_of(0x3ff, "cmd", 2), big = boot_of(0x3ff, "many more", 60), absent = boot_of(1, "absent", 2);
+    uint64_t a = values_made(0x3ff, &one), never = values_made(1, &absent), b = values_made(0x3ff, &big);
+    cr_expect(!put(&one, 9, 0), "nobody lacked it");
+    cr_expect(put(&one, 0, a), "the first");
+    cr_expect_eq(number("SELECT value FROM meta WHERE key = 'events_new'"), 0);
+    for (unsigned pcr = 1; pcr < 8; pcr++)
+        put(&one, pcr, a);
+    cr_expect(put(&big, 0, b), "much");
+    cr_expect(!put(&one, 8, a), "little");
+    cr_expect_eq(number("SELECT value FROM meta WHERE key = 'events_new'"), (int64_t)list_of(&one, 8).len);
+    sql("UPDATE meta SET value = value - 24 * 60 * 60 * 1000 WHERE key = 'events_told_ms'");
+    cr_expect(!put(&one, 8, a), "nothing was lacked");
+    cr_expect(put(&one, 9, a), "it was there, and the table need not have it");
+    sql("UPDATE events_missing SET mask = 1 WHERE mask <> 1");
+    cr_expect(!put(&big, 0, b), "it was there, and the table has it");
+    cr_expect(put(&absent, 0, never), "the last");
+    cr_expect_eq(number("SELECT count(*) FROM events_missing"), 0);
 }
 
 Test(events, rolled_back_is_not_kept)
@@ -176,7 +203,9 @@ Test(events, rolled_back_is_not_kept)
     uint64_t a = values_made(1, &one);
     struct qm_span list = list_of(&one, 0);
     GOOD(qm_store_begin(store, &fault));
-    GOOD(qm_store_events_put(store, 0, one.pcrs.value[QM_HASH_SHA256][0], list, a, &fault));
+    bool kept;
+    GOOD(qm_store_events_put(store, 0, one.pcrs.value[QM_HASH_SHA256][0], list, true, &kept, &fault));
+    GOOD(qm_store_events_found(store, a, 1, &fault));
     qm_store_rollback(store);
     cr_expect(!has(&one, 0));
     cr_expect_eq(lacking(a), 1);
@@ -209,7 +238,7 @@ Test(events, settled_after_learning)
 Test(events, every_values_has_its_turn)
 {
     sql("BEGIN");
-    sql("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 70000)"
+    sql("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 9000)"
         " INSERT INTO pcr_values(mask, value) SELECT 1, CAST(printf('%032d', i) AS BLOB) FROM n");
     sql("COMMIT");
     struct qm_events_missing m;
@@ -223,10 +252,10 @@ Test(events, every_values_has_its_turn)
         for (uint64_t i = 0; i < m.room; i++)
             entries += m.at[i].values_no != 0;
         cr_assert_eq(entries, m.count, "none twice");
-        bool first = qm_events_missing_find(&m, 1) != NULL, last = qm_events_missing_find(&m, 70000) != NULL;
+        bool first = qm_events_missing_find(&m, 1) != NULL, last = qm_events_missing_find(&m, 9000) != NULL;
         seen_first |= first;
         seen_last |= last;
-        missed |= !first || !last || qm_events_missing_find(&m, 35000) == NULL;
+        missed |= !first || !last || qm_events_missing_find(&m, 4500) == NULL;
         qm_events_missing_free(&m);
         sqlite3_sleep(3);
     }
@@ -253,7 +282,7 @@ Test(events, lists_are_bounded)
     put(&junk, 0, 0);
     cr_expect(has(&junk, 0));
     bytes_are(QM_EVENTS_BYTES_MAX - one_len);
-    cr_expect(put(&one, 0, a));
+    put(&one, 0, a);
     cr_expect(has(&one, 0));
     cr_expect_eq(number("SELECT value FROM meta WHERE key = 'events_dropped_ms'"), 0);
 
@@ -263,7 +292,7 @@ Test(events, lists_are_bounded)
              (unsigned long long)qm_store_now_ms(store));
     sql(text);
     cr_expect_eq(lacking(a), 0);
-    cr_expect(!put(&one, 1, a));
+    put(&one, 1, a);
     cr_expect(!has(&one, 1));
     cr_expect_eq(number("SELECT mask FROM events_missing"), 6);
 
@@ -356,30 +385,15 @@ static void take(struct qm_event_keep *k, const struct boot *b, struct qm_result
     qm_event_keep_take(k, &record, &r);
 }
 
-struct tally {
-    unsigned count;
-    uint32_t of_a, of_b, of_none; /* PCRs */
-    uint64_t a, b;
-};
-
-static qm_err count_kept(void *ctx, const struct qm_kept_events *kept, struct qm_fault *f)
+/* Puts what was kept; the number of lists that there are then. */
+static int64_t stored(struct qm_event_keep *k, const struct qm_events_missing *m)
 {
-    struct tally *t = ctx;
-    struct qm_event_list list;
-    (void)f;
-    cr_assert(qm_event_list_read(kept->list, &list));
-    uint32_t *of = kept->values_no == 0 ? &t->of_none : kept->values_no == t->a ? &t->of_a : &t->of_b;
-    cr_assert_eq(*of >> kept->pcr & 1, 0, "PCR %u twice", kept->pcr);
-    *of |= 1u << kept->pcr;
-    t->count++;
-    return QM_OK;
-}
-
-static struct tally kept_in(const struct qm_event_keep *k, uint64_t a, uint64_t b)
-{
-    struct tally t = {.a = a, .b = b};
-    GOOD(qm_event_keep_each(k, count_kept, &t, &fault));
-    return t;
+    GOOD(qm_store_begin(store, &fault));
+    GOOD(qm_event_keep_store(k, store, &fault));
+    if (m != NULL)
+        GOOD(qm_store_events_settle(store, m, &fault));
+    GOOD(qm_store_commit(store, &fault));
+    return number("SELECT count(*) FROM pcr_events");
 }
 
 Test(events, a_worker_keeps_what_is_lacked_once)
@@ -392,13 +406,7 @@ Test(events, a_worker_keeps_what_is_lacked_once)
     GOOD(qm_event_keep_open(&k, &m, 1 << 20, &fault));
     for (unsigned i = 0; i < 3; i++)
         take(k, &one, result_of(&one, 0x103, QM_ALL_GOOD, a, b, &one));
-    struct tally t = kept_in(k, a, b);
-    cr_expect_eq(t.of_a, 0x101);
-    cr_expect_eq(t.of_b, 0x002);
-    cr_expect_eq(t.count, 3);
-    GOOD(qm_store_begin(store, &fault));
-    GOOD(qm_event_keep_store(k, store, &fault));
-    GOOD(qm_store_commit(store, &fault));
+    cr_expect_eq(stored(k, &m), 3);
     cr_expect_eq(lacking(a), 0);
     cr_expect_eq(lacking(b), 0);
     cr_expect(has(&one, 0) && has(&one, 1) && has(&one, 8));
@@ -408,8 +416,9 @@ Test(events, a_worker_keeps_what_is_lacked_once)
     /* now nothing lacks anything */
     GOOD(qm_store_events_missing(store, &m, &fault));
     GOOD(qm_event_keep_open(&k, &m, 1 << 20, &fault));
+    sql("DELETE FROM pcr_events");
     take(k, &one, result_of(&one, 0x103, QM_ALL_GOOD, a, b, &one));
-    cr_expect_eq(kept_in(k, a, b).count, 0);
+    cr_expect_eq(stored(k, &m), 0);
     qm_event_keep_close(k);
     qm_events_missing_free(&m);
 }
@@ -425,9 +434,9 @@ Test(events, values_that_share_a_list)
     GOOD(qm_event_keep_open(&k, &m, 1 << 20, &fault));
     take(k, &one, result_of(&one, 0x1, QM_ALL_GOOD, a, 0, &one));
     take(k, &one, result_of(&one, 0x3, QM_ALL_GOOD, b, 0, &one));
-    struct tally t = kept_in(k, a, b);
-    cr_expect_eq(t.of_a, 0x1);
-    cr_expect_eq(t.of_b, 0x3);
+    cr_expect_eq(stored(k, &m), 2);
+    cr_expect_eq(lacking(a), 0);
+    cr_expect_eq(lacking(b), 0);
     qm_event_keep_close(k);
     qm_events_missing_free(&m);
 }
@@ -460,7 +469,11 @@ Test(events, what_else_a_worker_keeps)
             r.stage[s].measured = NULL;
         take(k, &one, r);
         take(k, &one, r);
-        cr_expect_eq(kept_in(k, 0, 0).of_none, cases[i].kept, "%s", cases[i].name);
+        sql("DELETE FROM pcr_events");
+        cr_expect_eq(stored(k, NULL), __builtin_popcount(cases[i].kept), "%s", cases[i].name);
+        for (unsigned pcr = 0; pcr < QM_PCR_COUNT; pcr++)
+            if ((cases[i].kept >> pcr & 1) != 0)
+                cr_expect(has(&one, pcr), "%s: PCR %u", cases[i].name, pcr);
         qm_event_keep_close(k);
     }
 }
@@ -478,7 +491,8 @@ Test(events, what_cannot_be_listed)
     many.log = few.log; /* would be taken if it were looked at, were it the right one */
     many.pcrs = few.pcrs;
     take(k, &many, result_of(&few, 0x1, QM_ALL_GOOD, a, 0, &few));
-    cr_expect_eq(kept_in(k, a, 0).count, 0);
+    cr_expect_eq(stored(k, &m), 0);
+    cr_expect_eq(lacking(a), 1);
     qm_event_keep_close(k);
     qm_events_missing_free(&m);
 }
@@ -486,21 +500,26 @@ Test(events, what_cannot_be_listed)
 Test(events, a_worker_is_bounded)
 {
     struct qm_event_keep *k;
-    const size_t bytes = QM_EVENT_LIST_BYTES_MAX + 1000;
-    unsigned kept = 0;
-    GOOD(qm_event_keep_open(&k, NULL, bytes, &fault));
-    for (unsigned i = 0; i < 40; i++) {
-        char words[16];
-        snprintf(words, sizeof words, "cmd %u", i);
-        struct boot one = boot_of(0x1, words, 1);
-        uint64_t dropped = qm_event_keep_dropped(k);
+    const size_t bytes = QM_EVENT_LIST_BYTES_MAX + 2000;
+    int64_t kept = 0;
+    GOOD(qm_event_keep_open(&k, NULL, 2 * bytes, &fault));
+    struct boot shared = boot_of(0x2, "shared", 100);
+    for (unsigned turn = 0; turn < 4000; turn++) {
+        struct boot one = boot_of(0x1, (char[]){(char)('a' + turn % 26), (char)('a' + turn / 26 % 26), (char)('a' + turn / 676), 0}, 3);
         take(k, &one, result_of(&one, 0x1, QM_NO_BASELINE, 0, 0, NULL));
-        kept += qm_event_keep_dropped(k) == dropped;
-        cr_expect_eq(qm_event_keep_dropped(k) - dropped, i < kept ? 0 : 1, "full stays full");
+        if (qm_event_keep_dropped(k) == 0)
+            kept++;
     }
-    cr_expect(kept > 15 && kept < 40, "%u", kept);
+    cr_expect(kept > 100 && kept < 3900, "%d", (int)kept);
+    cr_expect_eq(qm_event_keep_dropped(k), 4000 - (uint64_t)kept, "what a machine has for itself");
+    for (unsigned turn = 0; turn < 3; turn++)
+        take(k, &shared, result_of(&shared, 0x2, QM_NO_BASELINE, 0, 0, NULL));
+    cr_expect_eq(qm_event_keep_dropped(k), 4001 - (uint64_t)kept, "once: then it is shared");
+    cr_expect_eq(stored(k, NULL), kept + 1);
+    cr_expect(has(&shared, 1));
     qm_event_keep_close(k);
-    GOOD(qm_event_keep_open(&k, NULL, 16 << 20, &fault));
+
+    GOOD(qm_event_keep_open(&k, NULL, bytes, &fault));
     for (unsigned i = 0; i < 33000; i++) { /* values by arithmetic, and no log leads there: places are taken nevertheless */
         struct boot one = {.log = {(const uint8_t *)"", 0}};
         memset(&one.pcrs, 0, sizeof one.pcrs);
@@ -508,5 +527,19 @@ Test(events, a_worker_is_bounded)
         take(k, &one, result_of(&one, 0x1, QM_NO_BASELINE, 0, 0, NULL));
     }
     cr_expect_eq(qm_event_keep_dropped(k), 33000 - 32768);
+    qm_event_keep_close(k);
+}
+
+/* Room that is used up stays within its bounds, and what came before is whole. */
+Test(events, a_full_worker)
+{
+    struct qm_event_keep *k;
+    GOOD(qm_event_keep_open(&k, NULL, QM_EVENT_LIST_BYTES_MAX + 1, &fault));
+    struct boot one = boot_of(0x7, "cmd", 2);
+    take(k, &one, result_of(&one, 0x1, QM_NO_BASELINE, 0, 0, NULL));
+    take(k, &one, result_of(&one, 0x6, QM_NO_BASELINE, 0, 0, NULL));
+    cr_expect_eq(qm_event_keep_dropped(k), 2);
+    cr_expect_eq(stored(k, NULL), 1);
+    cr_expect(has(&one, 0));
     qm_event_keep_close(k);
 }

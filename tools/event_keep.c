@@ -8,14 +8,17 @@
 
 enum { PLACE_BITS = 16, PLACES = 1 << PLACE_BITS, LISTS_MAX = PLACES / 2 };
 
-/* A list once made, or found not to be had (len 0). */
+/* A value that was seen, and its list once that was made. */
 struct kept_list {
     uint8_t value[32];
-    uint32_t off, len; /* in bytes */
+    uint32_t off, len; /* in bytes; len 0: no list */
     uint8_t pcr;
+    bool tried;  /* to make it: without one it is not to be had */
+    bool lacked; /* by some values */
+    bool kept;   /* in the store */
 };
 
-/* Who wants it: the values that lack it, or 0. */
+/* Values that lack a list. Those of one record follow each other. */
 struct claim {
     uint64_t values_no;
     uint32_t list;
@@ -43,10 +46,10 @@ qm_err qm_event_keep_open(struct qm_event_keep **out, const struct qm_events_mis
         return qm_fail(fault, QM_E_NOMEM, 0, "no memory to keep events");
     k->missing = missing;
     k->cap = bytes;
-    k->claim_max = LISTS_MAX + bytes / 64;
+    k->claim_max = missing != NULL ? missing->count * QM_PCR_COUNT : 0;
     k->place = calloc(PLACES, sizeof *k->place);
     k->list = malloc(LISTS_MAX * sizeof *k->list);
-    k->claim = malloc(k->claim_max * sizeof *k->claim);
+    k->claim = malloc((k->claim_max + 1) * sizeof *k->claim);
     k->bytes = malloc(bytes);
     if (missing != NULL && missing->count != 0)
         k->left = malloc(missing->room * sizeof *k->left);
@@ -94,30 +97,33 @@ static uint32_t *place_of(const struct qm_event_keep *k, unsigned pcr, const uin
     }
 }
 
-/* The list of a PCR's events, made if it is not there yet. NULL: no room for more. *made: it is new. */
-static const struct kept_list *list_of(struct qm_event_keep *k, struct qm_span log, unsigned pcr, const uint8_t *value, bool *made)
+/* The list of a PCR's events, made if it is to be. NULL: not now. */
+static struct kept_list *list_of(struct qm_event_keep *k, struct qm_span log, unsigned pcr, const uint8_t *value)
 {
     uint32_t *place = place_of(k, pcr, value);
-    *made = *place == 0;
-    if (!*made)
-        return &k->list[*place - 1];
-    if (k->list_count == LISTS_MAX || k->cap - k->used < QM_EVENT_LIST_BYTES_MAX) {
+    const bool seen = *place != 0;
+    if (!seen && k->list_count == LISTS_MAX) {
         k->dropped++;
         return NULL;
     }
-    struct kept_list *l = &k->list[k->list_count];
-    *l = (struct kept_list){.off = (uint32_t)k->used, .pcr = (uint8_t)pcr};
-    memcpy(l->value, value, sizeof l->value);
+    if (!seen) {
+        struct kept_list *made = &k->list[k->list_count];
+        *made = (struct kept_list){.pcr = (uint8_t)pcr};
+        memcpy(made->value, value, sizeof made->value);
+        *place = ++k->list_count;
+    }
+    struct kept_list *l = &k->list[*place - 1];
+    if (l->tried)
+        return l;
+    if ((!seen && k->used > k->cap / 2) || k->cap - k->used < QM_EVENT_LIST_BYTES_MAX) {
+        k->dropped++;
+        return NULL;
+    }
+    l->tried = true;
+    l->off = (uint32_t)k->used;
     l->len = (uint32_t)qm_event_list_collect(log, pcr, value, k->bytes + k->used, k->cap - k->used);
     k->used += l->len;
-    *place = ++k->list_count;
     return l;
-}
-
-static void claim(struct qm_event_keep *k, const struct kept_list *l, uint64_t values_no)
-{
-    if (l->len != 0 && k->claim_count != k->claim_max)
-        k->claim[k->claim_count++] = (struct claim){values_no, (uint32_t)(l - k->list)};
 }
 
 /* PCRs of a record whose events are behind these values, as far as the values lack them. */
@@ -129,14 +135,15 @@ static void take_lacking(struct qm_event_keep *k, const struct qm_record *record
     uint32_t *left = &k->left[v - k->missing->at];
     for (unsigned i = 0; *left != 0 && i < r->stage_count; i++) {
         const struct qm_stage *s = &r->stage[i];
-        bool made;
         if ((*left >> s->pcr & 1) == 0 || s->measured == NULL)
             continue;
-        const struct kept_list *l = list_of(k, record->evidence.log, s->pcr, s->measured, &made);
+        struct kept_list *l = list_of(k, record->evidence.log, s->pcr, s->measured);
         if (l == NULL)
-            return;
-        *left &= ~(1u << s->pcr);
-        claim(k, l, values_no);
+            continue;
+        *left &= ~(1u << s->pcr); /* each PCR of each values once: there is room for the claims */
+        l->lacked = true;
+        if (l->len != 0)
+            k->claim[k->claim_count++] = (struct claim){values_no, (uint32_t)(l - k->list)};
     }
 }
 
@@ -145,14 +152,8 @@ static void take_different(struct qm_event_keep *k, const struct qm_record *reco
 {
     for (unsigned i = 0; i < r->stage_count; i++) {
         const struct qm_stage *s = &r->stage[i];
-        bool made;
-        if (s->measured == NULL || (s->expected != NULL && memcmp(s->measured, s->expected, 32) == 0))
-            continue;
-        const struct kept_list *l = list_of(k, record->evidence.log, s->pcr, s->measured, &made);
-        if (l == NULL)
-            return;
-        if (made)
-            claim(k, l, 0);
+        if (s->measured != NULL && (s->expected == NULL || memcmp(s->measured, s->expected, 32) != 0))
+            list_of(k, record->evidence.log, s->pcr, s->measured);
     }
 }
 
@@ -168,23 +169,28 @@ void qm_event_keep_take(struct qm_event_keep *k, const struct qm_record *record,
     }
 }
 
-qm_err qm_event_keep_each(const struct qm_event_keep *k, qm_kept_visit visit, void *ctx, struct qm_fault *fault)
+static qm_err store_claims(struct qm_event_keep *k, struct qm_store *s, struct qm_fault *fault)
 {
     qm_err err = QM_OK;
-    for (size_t i = 0; err == QM_OK && i < k->claim_count; i++) {
-        const struct kept_list *l = &k->list[k->claim[i].list];
-        const struct qm_kept_events kept = {k->claim[i].values_no, l->pcr, l->value, {k->bytes + l->off, l->len}};
-        err = visit(ctx, &kept, fault);
+    for (size_t i = 0; err == QM_OK && i < k->claim_count;) {
+        const uint64_t values_no = k->claim[i].values_no;
+        uint32_t found = 0;
+        for (; i < k->claim_count && k->claim[i].values_no == values_no; i++) {
+            const struct kept_list *l = &k->list[k->claim[i].list];
+            found |= (uint32_t)l->kept << l->pcr;
+        }
+        err = found != 0 ? qm_store_events_found(s, values_no, found, fault) : QM_OK;
     }
     return err;
 }
 
-static qm_err put_kept(void *ctx, const struct qm_kept_events *kept, struct qm_fault *fault)
+qm_err qm_event_keep_store(struct qm_event_keep *k, struct qm_store *s, struct qm_fault *fault)
 {
-    return qm_store_events_put(ctx, kept->pcr, kept->value, kept->list, kept->values_no, fault);
-}
-
-qm_err qm_event_keep_store(const struct qm_event_keep *k, struct qm_store *s, struct qm_fault *fault)
-{
-    return qm_event_keep_each(k, put_kept, s, fault);
+    qm_err err = QM_OK;
+    for (uint32_t i = 0; err == QM_OK && i < k->list_count; i++) {
+        struct kept_list *l = &k->list[i];
+        if (l->len != 0)
+            err = qm_store_events_put(s, l->pcr, l->value, (struct qm_span){k->bytes + l->off, l->len}, l->lacked, &l->kept, fault);
+    }
+    return err == QM_OK ? store_claims(k, s, fault) : err;
 }

@@ -1,17 +1,20 @@
 /* What a run's worker keeps of the logs it saw, for the store: the events behind PCR values (engine/explain.h), once for each
- * (PCR, value), in bounded memory of its own. When that is full nothing more is kept in this run.
+ * (PCR, value), in bounded memory of its own.
  *
  * Kept are, of a record whose values are proven and whose log replays:
  *   trusted    the PCRs whose events its sets' values lack (store_events.h)
  *   mismatch   the PCRs that differ, by their measured values: if that is accepted, the new baseline has its events
- *   new        all baselined PCRs: they are about to be learned */
+ *   new        all baselined PCRs: they are about to be learned
+ *
+ * When half of the memory is used, a list is only made where a value is seen a second time: what many machines share is not
+ * crowded out by what each has for itself. When all is used nothing more is kept in this run. */
 #ifndef QM_EVENT_KEEP_H
 #define QM_EVENT_KEEP_H
 
 #include "engine/verify.h"
 #include "tools/store_events.h"
 
-enum { QM_EVENT_KEEP_BYTES = 16 << 20 }; /* of lists, a worker */
+enum { QM_EVENT_KEEP_BYTES = 4 << 20 }; /* of lists, a worker: 0.2 s to make (the logs of gen) */
 
 struct qm_event_keep;
 
@@ -22,18 +25,9 @@ qm_err qm_event_keep_open(struct qm_event_keep **out, const struct qm_events_mis
  * buffer is used again. */
 void qm_event_keep_take(struct qm_event_keep *k, const struct qm_record *record, const struct qm_result *result);
 
-struct qm_kept_events {
-    uint64_t values_no; /* lacked it; 0: none did */
-    unsigned pcr;
-    const uint8_t *value; /* 32 bytes */
-    struct qm_span list;
-};
-/* Everything kept, in the order it came; anything but QM_OK from visit ends it and is given back. */
-typedef qm_err (*qm_kept_visit)(void *ctx, const struct qm_kept_events *kept, struct qm_fault *fault);
-qm_err qm_event_keep_each(const struct qm_event_keep *k, qm_kept_visit visit, void *ctx, struct qm_fault *fault) QM_MUST_USE;
-/* Writes everything kept into the store, inside a transaction. */
-qm_err qm_event_keep_store(const struct qm_event_keep *k, struct qm_store *s, struct qm_fault *fault) QM_MUST_USE;
-uint64_t qm_event_keep_dropped(const struct qm_event_keep *k); /* lists for which there was no room */
+/* Writes everything kept into the store, inside a transaction; then qm_store_events_settle ends it. */
+qm_err qm_event_keep_store(struct qm_event_keep *k, struct qm_store *s, struct qm_fault *fault) QM_MUST_USE;
+uint64_t qm_event_keep_dropped(const struct qm_event_keep *k); /* lists that were wanted and had no room */
 void qm_event_keep_close(struct qm_event_keep *k);
 
 #endif

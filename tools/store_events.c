@@ -4,7 +4,7 @@
 
 #include "tools/store_inside.h"
 
-enum { DAY_MS = 24 * 60 * 60 * 1000, SHARES = 10, SETTLE_MAX = QM_EVENTS_MISSING_MAX };
+enum { DAY_MS = 24 * 60 * 60 * 1000, SHARES = 10, MUCH = 8 /* an eighth */ };
 
 /* ---- what is missing --------------------------------------------------------------------------------------------------- */
 
@@ -100,19 +100,17 @@ qm_err qm_store_events_missing(struct qm_store *s, struct qm_events_missing *out
     return err;
 }
 
-/* A list is there: these values lack it no more. *lacked: they did. */
-static qm_err lacks_no_more(struct qm_store *s, uint64_t values_no, unsigned pcr, bool *lacked, struct qm_fault *fault)
+qm_err qm_store_events_found(struct qm_store *s, uint64_t values_no, uint32_t mask, struct qm_fault *fault)
 {
-    *lacked = false;
     sqlite3_stmt *st = store_sql(s, "UPDATE events_missing SET mask = mask & ~?2 WHERE vals = ?1 AND mask & ?2 <> 0", fault);
     if (st == NULL)
         return QM_E_STORE;
     sqlite3_bind_int64(st, 1, (sqlite3_int64)values_no);
-    sqlite3_bind_int64(st, 2, (sqlite3_int64)1 << pcr);
+    sqlite3_bind_int64(st, 2, mask);
     qm_err err = store_run(s, st, fault);
     if (err != QM_OK || sqlite3_changes(s->db) == 0)
         return err;
-    *lacked = true;
+    s->events_found = true;
     st = store_sql(s, "DELETE FROM events_missing WHERE vals = ?1 AND mask = 0", fault);
     if (st == NULL)
         return QM_E_STORE;
@@ -122,13 +120,18 @@ static qm_err lacks_no_more(struct qm_store *s, uint64_t values_no, unsigned pcr
 
 /* ---- room -------------------------------------------------------------------------------------------------------------- */
 
-static qm_err count_bytes(struct qm_store *s, int64_t more, struct qm_fault *fault)
+static qm_err meta_change(struct qm_store *s, const char *sql, int64_t n, struct qm_fault *fault)
 {
-    sqlite3_stmt *st = store_sql(s, "UPDATE meta SET value = value + ?1 WHERE key = 'events_bytes'", fault);
+    sqlite3_stmt *st = store_sql(s, sql, fault);
     if (st == NULL)
         return QM_E_STORE;
-    sqlite3_bind_int64(st, 1, more);
+    sqlite3_bind_int64(st, 1, n);
     return store_run(s, st, fault);
+}
+
+static qm_err count_bytes(struct qm_store *s, int64_t more, struct qm_fault *fault)
+{
+    return meta_change(s, "UPDATE meta SET value = value + ?1 WHERE key = 'events_bytes'", more, fault);
 }
 
 /* Runs a statement over the lists of a PCR whose values begin with first..last. */
@@ -166,13 +169,8 @@ static qm_err drop_share(struct qm_store *s, struct qm_fault *fault)
     }
     if (err == QM_OK)
         err = count_bytes(s, -(int64_t)bytes, fault);
-    sqlite3_stmt *st = NULL;
     if (err == QM_OK)
-        err = (st = store_sql(s, "UPDATE meta SET value = ?1 WHERE key = 'events_dropped_ms'", fault)) != NULL ? QM_OK : QM_E_STORE;
-    if (err != QM_OK)
-        return err;
-    sqlite3_bind_int64(st, 1, (sqlite3_int64)s->now_ms);
-    err = store_run(s, st, fault);
+        err = meta_change(s, "UPDATE meta SET value = ?1 WHERE key = 'events_dropped_ms'", (int64_t)s->now_ms, fault);
     return err == QM_OK ? store_exec(s, "INSERT OR REPLACE INTO events_missing SELECT no, mask FROM pcr_values", fault) : err;
 }
 
@@ -225,24 +223,19 @@ static qm_err insert_list(struct qm_store *s, unsigned pcr, const uint8_t value[
         return err;
     sqlite3_bind_blob64(st, 3, list.p, list.len, SQLITE_STATIC);
     err = store_run(s, st, fault);
-    return err == QM_OK ? count_bytes(s, (int64_t)list.len, fault) : err;
+    if (err == QM_OK)
+        err = count_bytes(s, (int64_t)list.len, fault);
+    return err == QM_OK ? meta_change(s, "UPDATE meta SET value = value + ?1 WHERE key = 'events_new'", (int64_t)list.len, fault) : err;
 }
 
-qm_err qm_store_events_put(struct qm_store *s, unsigned pcr, const uint8_t value[32], struct qm_span list, uint64_t values_no,
+qm_err qm_store_events_put(struct qm_store *s, unsigned pcr, const uint8_t value[32], struct qm_span list, bool lacked, bool *kept,
                            struct qm_fault *fault)
 {
-    bool there, lacked = false;
-    qm_err err = has_list(s, pcr, value, &there, fault);
-    if (err == QM_OK && !there)
-        err = make_room(s, list.len, values_no != 0, &there, fault);
-    else if (err == QM_OK)
-        list.len = 0;
-    if (err == QM_OK && there && list.len != 0)
-        err = insert_list(s, pcr, value, list, fault);
-    if (err == QM_OK && there && values_no != 0)
-        err = lacks_no_more(s, values_no, pcr, &lacked, fault);
-    s->changed |= lacked;
-    return err;
+    qm_err err = has_list(s, pcr, value, kept, fault);
+    if (err != QM_OK || *kept)
+        return err;
+    err = make_room(s, list.len, lacked, kept, fault);
+    return err == QM_OK && *kept ? insert_list(s, pcr, value, list, fault) : err;
 }
 
 qm_err qm_store_events_get(struct qm_store *s, unsigned pcr, const uint8_t value[32], uint8_t *room, struct qm_event_list *out,
@@ -267,27 +260,26 @@ qm_err qm_store_events_get(struct qm_store *s, unsigned pcr, const uint8_t value
     return *found ? QM_OK : qm_fail(fault, QM_E_FORMAT, 0, "%s/fleet.db is damaged: the events of a PCR", s->home);
 }
 
-/* ---- sets made meanwhile ----------------------------------------------------------------------------------------------- */
+/* ---- the end of a transaction ------------------------------------------------------------------------------------------ */
 
 /* One row of what was made: its PCRs that have lists now. */
 static qm_err settle_values(struct qm_store *s, uint64_t values_no, uint32_t mask, uint32_t lacking, const uint8_t *value,
                             struct qm_fault *fault)
 {
+    uint32_t there = 0;
     qm_err err = QM_OK;
     for (unsigned pcr = 0; err == QM_OK && pcr < QM_PCR_COUNT; pcr++) {
-        bool there = false, lacked;
+        bool found = false;
         if ((lacking >> pcr & 1) != 0)
-            err = has_list(s, pcr, value + 32 * (size_t)__builtin_popcount(mask & ((1u << pcr) - 1)), &there, fault);
-        if (err == QM_OK && there)
-            err = lacks_no_more(s, values_no, pcr, &lacked, fault);
+            err = has_list(s, pcr, value + 32 * (size_t)__builtin_popcount(mask & ((1u << pcr) - 1)), &found, fault);
+        there |= (uint32_t)found << pcr;
     }
-    return err;
+    return err == QM_OK && there != 0 ? qm_store_events_found(s, values_no, there, fault) : err;
 }
 
-qm_err qm_store_events_settle(struct qm_store *s, const struct qm_events_missing *missing, struct qm_fault *fault)
+static qm_err settle_made(struct qm_store *s, uint64_t after, struct qm_fault *fault)
 {
-    uint64_t after = missing->newest;
-    for (unsigned i = 0; i < SETTLE_MAX; i++) {
+    for (unsigned i = 0; i < QM_EVENTS_MISSING_MAX; i++) {
         uint8_t value[32 * QM_PCR_COUNT];
         sqlite3_stmt *st = store_sql(s, "SELECT v.no, v.mask, m.mask, v.value FROM events_missing m JOIN pcr_values v ON v.no = m.vals"
                                         " WHERE m.vals > ?1 ORDER BY m.vals LIMIT 1", fault);
@@ -311,4 +303,36 @@ qm_err qm_store_events_settle(struct qm_store *s, const struct qm_events_missing
             return err;
     }
     return QM_OK;
+}
+
+/* Is what was put since the table was made worth a new one? */
+static qm_err worth_a_table(struct qm_store *s, bool *worth, struct qm_fault *fault)
+{
+    uint64_t bytes, more, told_ms, missing;
+    qm_err err = number_of(s, "SELECT value FROM meta WHERE key = 'events_new'", &more, fault);
+    if (err == QM_OK)
+        err = number_of(s, bytes_sql, &bytes, fault);
+    if (err == QM_OK)
+        err = number_of(s, "SELECT value FROM meta WHERE key = 'events_told_ms'", &told_ms, fault);
+    if (err == QM_OK)
+        err = number_of(s, "SELECT count(*) FROM (SELECT 1 FROM events_missing LIMIT 1)", &missing, fault);
+    *worth = err == QM_OK && more != 0 &&
+             (missing == 0 || more >= bytes / MUCH || s->now_ms < told_ms || s->now_ms - told_ms >= DAY_MS);
+    return err;
+}
+
+qm_err qm_store_events_settle(struct qm_store *s, const struct qm_events_missing *missing, struct qm_fault *fault)
+{
+    bool worth = false, found = s->events_found;
+    qm_err err = settle_made(s, missing->newest, fault);
+    if (err == QM_OK && found)
+        err = worth_a_table(s, &worth, fault);
+    s->changed |= worth;
+    return err;
+}
+
+qm_err store_events_told(struct qm_store *s, struct qm_fault *fault)
+{
+    qm_err err = meta_change(s, "UPDATE meta SET value = ?1 WHERE key = 'events_new'", 0, fault);
+    return err == QM_OK ? meta_change(s, "UPDATE meta SET value = ?1 WHERE key = 'events_told_ms'", (int64_t)s->now_ms, fault) : err;
 }

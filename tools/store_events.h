@@ -12,7 +12,7 @@
 
 enum {
     QM_EVENTS_BYTES_MAX = 256 << 20, /* of all lists in a store */
-    QM_EVENTS_MISSING_MAX = 1 << 16, /* values asked for in one run */
+    QM_EVENTS_MISSING_MAX = 1 << 12, /* values asked for in one run; 10 ms to take note of */
 };
 
 /* Which values lack lists, and of which PCRs. Read-only once loaded, so workers share it. */
@@ -32,13 +32,16 @@ qm_err qm_store_events_missing(struct qm_store *s, struct qm_events_missing *out
 const struct qm_values_missing *qm_events_missing_find(const struct qm_events_missing *m, uint64_t values_no);
 void qm_events_missing_free(struct qm_events_missing *m);
 
-/* Keeps a list, inside a transaction; a (PCR, value) that has one keeps it. values_no: the values that lacked it, 0: none did.
- * What a live set lacked is for the table too, so the store's generation moves. When there is no room the list is not kept:
- * lists that nothing lacked may take half of it, and once a day a tenth of all lists makes room. */
-qm_err qm_store_events_put(struct qm_store *s, unsigned pcr, const uint8_t value[32], struct qm_span list, uint64_t values_no,
+/* Keeps a list, inside a transaction; a (PCR, value) that has one keeps it. lacked: some values lack it. *kept false: there is no
+ * room. Lists that nothing lacks may take half of it, and once a day a tenth of all lists makes room. */
+qm_err qm_store_events_put(struct qm_store *s, unsigned pcr, const uint8_t value[32], struct qm_span list, bool lacked, bool *kept,
                            struct qm_fault *fault) QM_MUST_USE;
-/* After a transaction made sets (learned them) and put lists: what was made since missing was loaded and has its lists lacks
- * them no more. */
+/* The lists of these PCRs are there now: the values lack them no more. */
+qm_err qm_store_events_found(struct qm_store *s, uint64_t values_no, uint32_t mask, struct qm_fault *fault) QM_MUST_USE;
+/* Ends what a transaction put, after it made its sets. What was made since missing was loaded (learned in this run) and has its
+ * lists lacks them no more. What live sets lacked until now is for the table, so the generation moves: at once if nothing is
+ * missing any more or much was put since the table was made, else within a day, so that a fleet whose every machine brings lists
+ * of its own is not compiled anew in every run. */
 qm_err qm_store_events_settle(struct qm_store *s, const struct qm_events_missing *missing, struct qm_fault *fault) QM_MUST_USE;
 /* The list behind a value, into room of QM_EVENT_LIST_BYTES_MAX bytes. *found false: none is kept. */
 qm_err qm_store_events_get(struct qm_store *s, unsigned pcr, const uint8_t value[32], uint8_t *room, struct qm_event_list *out,

@@ -39,6 +39,7 @@ struct qm_store {
     uint64_t generation;
     bool in_transaction;
     bool changed; /* in this transaction */
+    bool events_found; /* in this transaction: sets have lists of events that they lacked */
     uint64_t now_ms;
     char who[64];
     sqlite3_stmt *statement[S_STATEMENT_COUNT];
@@ -62,6 +63,9 @@ qm_err store_schema_migrate(struct qm_store *s, int version, struct qm_fault *fa
 /* store_ledger.c: writes the block in hand; forgets it. */
 qm_err store_ledger_flush(struct qm_store *s, struct qm_fault *fault) QM_MUST_USE;
 void store_ledger_forget(struct qm_store *s);
+
+/* store_events.c: a table is made after this transaction, so it has all lists that there are. */
+qm_err store_events_told(struct qm_store *s, struct qm_fault *fault) QM_MUST_USE;
 
 qm_err store_fail(struct qm_store *s, struct qm_fault *fault, const char *doing);
 qm_err store_exec(struct qm_store *s, const char *sql, struct qm_fault *fault) QM_MUST_USE;

@@ -371,7 +371,7 @@ qm_err qm_store_begin(struct qm_store *s, struct qm_fault *fault)
     if (err != QM_OK)
         return err;
     s->in_transaction = true;
-    s->changed = false;
+    s->changed = s->events_found = false;
     s->now_ms = now_ms();
     err = read_meta(s, fault);
     s->generation++; /* what this transaction writes is of the next generation */
@@ -388,6 +388,8 @@ qm_err qm_store_commit(struct qm_store *s, struct qm_fault *fault)
     if (s->changed) {
         snprintf(sql, sizeof sql, "UPDATE meta SET value = %llu WHERE key = 'generation'", (unsigned long long)s->generation);
         err = store_exec(s, sql, fault);
+        if (err == QM_OK)
+            err = store_events_told(s, fault);
     } else {
         s->generation--;
     }
