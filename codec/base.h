@@ -57,7 +57,7 @@ enum {
     QM_DIGEST_MAX = 64,             /* SHA-512 */
     QM_NONCE_MAX = 255,             /* bytes of extraData that can be expected; a TPM gives at most 66 */
     QM_SET_MAX = 8,                 /* live accepted sets of one kind */
-    QM_SETS_MAX = 8 + 8 * 8,        /* sets that one instance can pass on: whole ones, and pairs of the group's and its own */
+    QM_SETS_MAX = 8 + 8 * 16,       /* sets that one instance can pass on: whole ones, and pairs of the group's and what is its own */
 };
 #define QM_FILE_MAX (4ull << 30) /* bytes of a spool file */
 

@@ -25,7 +25,7 @@ enum {
 enum { SIG_ROOM = 2 * 48 };
 
 struct item {
-    struct qm_instance instance;
+    const struct qm_instance *instance; /* once enrolled */
     struct qm_attest attest;
     uint32_t passed;
     uint8_t reason; /* of the first check that failed */
@@ -161,15 +161,15 @@ static bool signature_form(struct item *it, struct qm_span bytes)
 {
     static const uint16_t scheme_of_tpm[] = {
         [QM_SCHEME_RSASSA] = QM_TPM_ALG_RSASSA, [QM_SCHEME_RSAPSS] = QM_TPM_ALG_RSAPSS, [QM_SCHEME_ECDSA] = QM_TPM_ALG_ECDSA};
-    const struct qm_profile *p = it->instance.profile;
+    const struct qm_profile *p = it->instance->profile;
     struct qm_signature s;
     if (!qm_signature_parse(bytes, &s) || s.tpm_alg != scheme_of_tpm[p->scheme] || s.tpm_hash != qm_hash_to_tpm(p->hash))
         return false;
     if (p->scheme != QM_SCHEME_ECDSA) {
         it->signature = s.a;
-        return s.a.len == (it->instance.key->bits + 7u) / 8;
+        return s.a.len == (it->instance->key->bits + 7u) / 8;
     }
-    const bool p256 = it->instance.key->sig_class == QM_SIG_P256;
+    const bool p256 = it->instance->key->sig_class == QM_SIG_P256;
     const uint8_t *order = p256 ? order_p256 : order_p384;
     const size_t size = p256 ? sizeof order_p256 : sizeof order_p384;
     it->signature = (struct qm_span){it->rs, 2 * size};
@@ -201,7 +201,7 @@ static bool cheap_checks(struct item *it, const struct qm_record *r, const struc
     it->passed |= CHECK_WELL_FORMED;
     if (found->key == NULL)
         return fail(it, QM_UNKNOWN_INSTANCE);
-    it->instance = *found;
+    it->instance = found;
     it->passed |= CHECK_ENROLLED;
     if (!qm_attest_parse(e->quote, &it->attest))
         return fail(it, QM_NOT_A_QUOTE);
@@ -233,13 +233,13 @@ static void digest_attests(struct qm_verifier *v, const struct qm_record *record
 
 static void job_set(struct qm_sig_job *job, struct item *it, struct qm_span quote)
 {
-    const struct qm_profile *p = it->instance.profile;
+    const struct qm_profile *p = it->instance->profile;
     const uint8_t *digest = it->attest_sha256;
     if (p->hash != QM_HASH_SHA256) {
         qm_hash_one(p->hash, quote, it->digest);
         digest = it->digest;
     }
-    *job = (struct qm_sig_job){it->instance.key, digest, it->signature.p, p->hash, p->scheme, false};
+    *job = (struct qm_sig_job){it->instance->key, digest, it->signature.p, p->hash, p->scheme, false};
 }
 
 /* A kernel's word is not taken for a negative, nor for one in options.audit positives. That goes for the portable kernel too: it
@@ -268,7 +268,7 @@ static qm_err check_signatures(struct qm_verifier *v, const struct qm_record *re
     for (unsigned c = 0; c < QM_SIG_CLASS_COUNT; c++) {
         size_t n = 0;
         for (size_t i = 0; i < count; i++)
-            if ((v->item[i].passed & CHECK_NONCE) != 0 && v->item[i].instance.key->sig_class == c)
+            if ((v->item[i].passed & CHECK_NONCE) != 0 && v->item[i].instance->key->sig_class == c)
                 v->by_class[n++] = &v->job[i];
         if (n == 0)
             continue;
@@ -300,15 +300,15 @@ static bool authentic(const struct item *it)
 
 static bool digest_is(const struct item *it, const uint8_t *digest)
 {
-    size_t size = qm_hash_size(it->instance.profile->hash);
+    size_t size = qm_hash_size(it->instance->profile->hash);
     return it->attest.pcr_digest.len == size && memcmp(it->attest.pcr_digest.p, digest, size) == 0;
 }
 
 /* By an accepted set: its composite was computed when the table was built. */
 static void prove_by_baseline(struct item *it)
 {
-    for (unsigned i = 0; i < it->instance.set_count; i++) {
-        const struct qm_set *s = it->instance.set[i];
+    for (unsigned i = 0; i < it->instance->set_count; i++) {
+        const struct qm_set *s = it->instance->set[i];
         if (s->composite_size == 0 || s->composite_size != it->attest.pcr_digest.len || !digest_is(it, s->composite))
             continue;
         it->passes_on = s;
@@ -322,7 +322,7 @@ static void prove_by_baseline(struct item *it)
 /* The values of every selected PCR that the record reports. False: some are missing. */
 static bool reported_values(const struct item *it, const struct qm_evidence *e, struct qm_pcr_values *out)
 {
-    const struct qm_profile *p = it->instance.profile;
+    const struct qm_profile *p = it->instance->profile;
     for (unsigned b = 0; b < p->select_count; b++) {
         if ((p->select[b].mask & ~e->pcr_mask[p->select[b].hash]) != 0)
             return false;
@@ -333,7 +333,7 @@ static bool reported_values(const struct item *it, const struct qm_evidence *e, 
 
 static void proven_by(struct item *it, const struct qm_pcr_values *values)
 {
-    const struct qm_profile *p = it->instance.profile;
+    const struct qm_profile *p = it->instance->profile;
     it->passed |= CHECK_PROVEN;
     for (unsigned pcr = 0; pcr < QM_PCR_COUNT; pcr++)
         it->value[pcr] = (p->select[p->first256].mask >> pcr & 1) != 0 ? values->value[p->first256][pcr] : NULL;
@@ -349,8 +349,8 @@ static bool plain(const struct qm_profile *p)
 static bool composite_is_signed(struct qm_verifier *v, const struct item *it, const struct qm_pcr_values *values)
 {
     uint8_t digest[QM_DIGEST_MAX];
-    size_t len = qm_composite_message(it->instance.profile, values, v->other_message);
-    qm_hash_one(it->instance.profile->hash, (struct qm_span){v->other_message, len}, digest);
+    size_t len = qm_composite_message(it->instance->profile, values, v->other_message);
+    qm_hash_one(it->instance->profile->hash, (struct qm_span){v->other_message, len}, digest);
     return digest_is(it, digest);
 }
 
@@ -358,7 +358,7 @@ static bool composite_is_signed(struct qm_verifier *v, const struct item *it, co
 static void composite_add(struct qm_verifier *v, size_t *waiting, size_t item, const struct qm_pcr_values *values)
 {
     size_t n = (*waiting)++;
-    size_t len = qm_composite_message(v->item[item].instance.profile, values, v->composite_message[n]);
+    size_t len = qm_composite_message(v->item[item].instance->profile, values, v->composite_message[n]);
     v->message[n] = (struct qm_message){v->composite_message[n], (uint32_t)len, v->composite[n]};
     v->message_item[n] = item;
 }
@@ -371,7 +371,7 @@ static void prove_by_reported(struct qm_verifier *v, const struct qm_record *rec
         struct item *it = &v->item[i];
         if (!authentic(it) || (it->passed & CHECK_PROVEN) != 0 || !reported_values(it, &records[i].evidence, &values))
             continue;
-        if (plain(it->instance.profile))
+        if (plain(it->instance->profile))
             composite_add(v, &waiting, i, &values);
         else if (composite_is_signed(v, it, &values))
             proven_by(it, &values);
@@ -387,7 +387,7 @@ static void prove_by_reported(struct qm_verifier *v, const struct qm_record *rec
 /* The replayed values of every selected PCR. False: a bank other than SHA-256 cannot be replayed from this log. */
 static bool replayed_values(struct qm_verifier *v, const struct item *it, struct qm_span log, struct qm_pcr_values *out)
 {
-    const struct qm_profile *p = it->instance.profile;
+    const struct qm_profile *p = it->instance->profile;
     for (unsigned b = 0; b < p->select_count; b++) {
         enum qm_hash hash = p->select[b].hash;
         if (b != p->first256 && !qm_replay_bank(log, hash, p->select[b].mask, v->other_bank[hash]))
@@ -425,7 +425,7 @@ static void judge_logs(struct qm_verifier *v, const struct qm_record *records, s
         it->log = QM_LOG_INCONSISTENT; /* until the composite is the signed one */
         if (!replayed_values(v, it, records[i].evidence.log, &values))
             continue;
-        if (plain(it->instance.profile))
+        if (plain(it->instance->profile))
             composite_add(v, &waiting, i, &values);
         else if (composite_is_signed(v, it, &values)) {
             proven_by(it, &values);
@@ -453,7 +453,7 @@ static void say(struct qm_result *out, enum qm_status status, enum qm_reason rea
 /* The verdict on an authentic record. */
 static void conclude(struct item *it, struct qm_result *out)
 {
-    const uint32_t baselined = it->instance.profile->baselined;
+    const uint32_t baselined = it->instance->profile->baselined;
     const bool proven = (it->passed & CHECK_PROVEN) != 0;
     const uint8_t *const *value = proven ? it->value : NULL;
     enum qm_status status;
@@ -463,13 +463,13 @@ static void conclude(struct item *it, struct qm_result *out)
         status = QM_TRUSTED;
         reason = QM_ALL_GOOD;
     } else {
-        qm_conclude(value, baselined, it->instance.set, it->instance.set_count, &status, &reason, &c);
+        qm_conclude(value, baselined, it->instance->set, it->instance->set_count, &status, &reason, &c);
     }
     if (proven && c.passes)
         it->passed |= CHECK_BASELINE;
     if (status == QM_TRUSTED && ((it->passed & CHECK_ALL) != CHECK_ALL || baselined == 0))
         return; /* invalid, as a result begins; it cannot be, and if it is, nothing was checked */
-    if (it->instance.require_log && it->log != QM_LOG_REPLAYED && (status == QM_TRUSTED || status == QM_NEW)) {
+    if (it->instance->require_log && it->log != QM_LOG_REPLAYED && (status == QM_TRUSTED || status == QM_NEW)) {
         status = QM_UNTRUSTED;
         reason = QM_LOG_REQUIRED;
     }
@@ -498,7 +498,7 @@ static void result(const struct qm_verifier *v, const struct qm_record *r, struc
     }
     if ((it->passed & CHECK_ENROLLED) != 0) {
         out->has_baseline = true;
-        out->baseline = it->instance.generation;
+        out->baseline = it->instance->generation;
     }
     if (!authentic(it))
         return;
@@ -542,7 +542,7 @@ static void replay_and_conclude(struct qm_verifier *v, const struct qm_record *r
             struct item *it = &v->item[to];
             if (!authentic(it))
                 continue;
-            const struct qm_profile *p = it->instance.profile;
+            const struct qm_profile *p = it->instance->profile;
             uint32_t mask = (it->passed & CHECK_PROVEN) != 0 ? p->baselined : p->select[p->first256].mask;
             it->log = (uint8_t)qm_replay_add(&v->replay, records[to].evidence.log, mask, &it->replayed);
         }

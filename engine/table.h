@@ -19,7 +19,7 @@
 #include "engine/kernel/kernel.h"
 
 enum {
-    QM_TABLE_VERSION = 2,
+    QM_TABLE_VERSION = 3,
     QM_TABLE_BLOCK = 1 << 20,
     QM_TABLE_PROBE_MAX = 64, /* slots a look-up may touch; the builder draws another seed if one would need more */
     QM_HOME_ID_SIZE = 16,
@@ -40,23 +40,29 @@ struct qm_profile {
 };
 _Static_assert(sizeof(struct qm_profile) == 40, "on disk");
 
-/* One accepted set, as it applies to a profile. On disk: followed by popcount(mask) values of 32 bytes, PCRs ascending. */
+/* One accepted set, as it applies to a profile: a whole one, or a group's values beside an instance's own. Its values stand
+ * elsewhere in the same image (a million machines share the group's), 32 bytes a PCR, PCRs ascending. On disk. */
 struct qm_set {
-    uint64_t set_no;        /* the store's number of these values, the same for all that share them */
+    uint32_t set_no;        /* the store's number of these values, the same for all that share them: whole, or the group's; 0: none */
+    uint32_t pair_no;       /* the instance's beside the group's; 0: none */
     uint32_t mask;          /* PCRs that it has a value for */
+    uint32_t pair_mask;     /* those of them that are pair_no's */
+    int64_t value_off;      /* from here to the values of mask & ~pair_mask */
+    int64_t pair_off;       /* from here to those of pair_mask */
     uint8_t composite_size; /* 0: the set does not have every selected PCR, so it proves nothing by itself */
-    uint8_t reserved[3];
-    uint8_t composite[QM_DIGEST_MAX]; /* the pcrDigest of a quote whose PCRs have these values */
-    uint8_t value[];
+    uint8_t reserved[7];
+    uint8_t composite[];    /* the pcrDigest of a quote whose PCRs have these values */
 };
-_Static_assert(sizeof(struct qm_set) == 80, "on disk");
+_Static_assert(sizeof(struct qm_set) == 40, "on disk");
 
 /* The set's value of a PCR, or NULL. */
 static inline const uint8_t *qm_set_value(const struct qm_set *s, unsigned pcr)
 {
     if ((s->mask >> pcr & 1) == 0)
         return NULL;
-    return s->value + 32 * (size_t)__builtin_popcount(s->mask & ((1u << pcr) - 1));
+    const bool pair = (s->pair_mask >> pcr & 1) != 0;
+    const uint32_t mask = pair ? s->pair_mask : s->mask & ~s->pair_mask;
+    return (const uint8_t *)s + (pair ? s->pair_off : s->value_off) + 32 * __builtin_popcount(mask & ((1u << pcr) - 1));
 }
 
 /* An instance as a look-up gives it; points into the table. */
@@ -67,8 +73,9 @@ struct qm_instance {
     uint64_t generation;  /* of the store, when this instance's baseline or enrolment changed last */
     uint64_t slot;        /* the store's row */
     bool require_log;
+    bool require_beacon;  /* where no nonce was enrolled */
     uint8_t set_count;                     /* 0: no baseline yet */
-    const struct qm_set *set[QM_SET_MAX];  /* newest first */
+    const struct qm_set *set[QM_SETS_MAX]; /* newest first */
 };
 
 /* ---- building ------------------------------------------------------------------------------------------------------- */
@@ -81,23 +88,30 @@ struct qm_table_row {
     uint64_t generation;
     uint64_t slot;
     bool require_log;
+    bool require_beacon;
     uint8_t set_count;
-    struct {
-        uint64_t set_no;
-        uint32_t mask;
-        const uint8_t *value; /* popcount(mask) * 32 bytes */
-    } set[QM_SET_MAX]; /* newest first */
+    struct qm_table_set {
+        uint32_t set_no, pair_no;   /* as in struct qm_set */
+        uint32_t mask, pair_mask;   /* PCRs of value, and of pair; none stands in both */
+        const uint8_t *value, *pair; /* popcount(mask) * 32 bytes each */
+    } set[QM_SETS_MAX]; /* newest first */
 };
+
+/* Composite of values that are a set's: gives its size, or 0 where a selected PCR has none. */
+size_t qm_set_composite(const struct qm_profile *p, const uint8_t *const value[QM_PCR_COUNT], uint8_t composite[QM_DIGEST_MAX]);
 
 struct qm_table_builder;
 
 /* Starts a table beside path (path + ".new"). */
 qm_err qm_table_builder_open(struct qm_table_builder **out, const char *path, struct qm_fault *fault) QM_MUST_USE;
-/* Adds an instance; ids are unique (the caller's promise, checked at publishing). The row is copied. */
+/* Adds an instance; ids are unique (the caller's promise, checked at publishing). The row is copied. A set is known again by its
+ * numbers and masks: the same ones stand for the same values in every row. */
 qm_err qm_table_builder_add(struct qm_table_builder *b, const struct qm_table_row *row, struct qm_fault *fault) QM_MUST_USE;
 /* Adds the list of events behind a PCR's value (explain.h); each (PCR, value) once. Copied. */
 qm_err qm_table_builder_add_events(struct qm_table_builder *b, unsigned pcr, const uint8_t value[32], struct qm_span list,
                                    struct qm_fault *fault) QM_MUST_USE;
+/* Some set ends at that time by itself; the earliest is kept in the header. */
+void qm_table_builder_expires(struct qm_table_builder *b, uint64_t ms);
 /* Writes, syncs, checks and renames. On failure the old table stays. */
 qm_err qm_table_builder_publish(struct qm_table_builder *b, const uint8_t home_id[QM_HOME_ID_SIZE], uint64_t generation,
                                 struct qm_fault *fault) QM_MUST_USE;
@@ -112,6 +126,8 @@ struct qm_table;
 qm_err qm_table_open(struct qm_table **out, const char *path, struct qm_fault *fault) QM_MUST_USE;
 uint64_t qm_table_generation(const struct qm_table *t);
 uint64_t qm_table_instances(const struct qm_table *t);
+/* When the first of its sets ends by itself; UINT64_MAX: none does. From then on the table says too much. */
+uint64_t qm_table_expires_ms(const struct qm_table *t);
 size_t qm_table_bytes(const struct qm_table *t);
 const uint8_t *qm_table_home_id(const struct qm_table *t);
 /* Checks every block now. */

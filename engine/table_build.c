@@ -25,6 +25,7 @@ struct qm_table_builder {
     int fd;
     bool done;
     uint64_t off; /* end of the heap */
+    uint64_t expires_ms;
     uint8_t *buffer;
     size_t buffered;
     struct table_instance *instance; /* id_off counts from the start of ids until the ids are written */
@@ -96,6 +97,7 @@ qm_err qm_table_builder_open(struct qm_table_builder **out, const char *path, st
     if (b == NULL)
         return no_memory(fault);
     b->fd = -1;
+    b->expires_ms = UINT64_MAX;
     b->known_room = 1 << 12;
     b->buffer = malloc(BUFFER_SIZE);
     b->known = calloc(b->known_room, sizeof *b->known);
@@ -188,32 +190,114 @@ static qm_err intern(struct qm_table_builder *b, unsigned kind, const void *p, s
     return QM_OK;
 }
 
-/* A set as the profile sees it, with its composite where it has every selected PCR. */
-static qm_err intern_set(struct qm_table_builder *b, const struct qm_profile *profile, uint64_t set_no, uint32_t mask,
-                         const uint8_t *values, uint64_t *off, struct qm_fault *fault)
+size_t qm_set_composite(const struct qm_profile *p, const uint8_t *const value[QM_PCR_COUNT], uint8_t composite[QM_DIGEST_MAX])
 {
-    _Alignas(8) uint8_t item[sizeof(struct qm_set) + 32 * QM_PCR_COUNT];
-    struct qm_set *set = (struct qm_set *)(void *)item;
-    size_t count = (size_t)__builtin_popcount(mask);
-    memset(set, 0, sizeof *set);
-    memcpy(set->value, values, 32 * count);
-    set->set_no = set_no;
-    set->mask = mask;
-    if (profile->select_count == 1 && (profile->select[0].mask & ~mask) == 0) {
-        struct qm_pcr_values v;
-        uint8_t message[QM_COMPOSITE_MAX];
-        for (unsigned pcr = 0; pcr < QM_PCR_COUNT; pcr++)
-            v.value[0][pcr] = qm_set_value(set, pcr);
-        size_t len = qm_composite_message(profile, &v, message);
-        qm_hash_one(profile->hash, (struct qm_span){message, len}, set->composite);
-        set->composite_size = (uint8_t)qm_hash_size(profile->hash);
+    struct qm_pcr_values v;
+    uint8_t message[QM_COMPOSITE_MAX];
+    if (p->select_count != 1)
+        return 0;
+    for (unsigned pcr = 0; pcr < QM_PCR_COUNT; pcr++) {
+        v.value[0][pcr] = value[pcr];
+        if ((p->select[0].mask >> pcr & 1) != 0 && value[pcr] == NULL)
+            return 0;
     }
-    return intern(b, 3, item, sizeof *set + 32 * count, 8, off, fault);
+    size_t len = qm_composite_message(p, &v, message);
+    qm_hash_one(p->hash, (struct qm_span){message, len}, composite);
+    return qm_hash_size(p->hash);
+}
+
+/* Where the values of a PCR mask lie; 0: there are none. */
+static qm_err intern_values(struct qm_table_builder *b, uint32_t mask, const uint8_t *values, uint64_t *off, struct qm_fault *fault)
+{
+    *off = 0;
+    return mask != 0 ? intern(b, 3, values, 32 * (size_t)__builtin_popcount(mask), 8, off, fault) : QM_OK;
+}
+
+/* What the sets of an instance are known by: who shares all of it shares the sets. */
+struct sets_key {
+    uint64_t profile_off;
+    struct {
+        uint32_t set_no, pair_no, mask, pair_mask;
+    } set[QM_SETS_MAX];
+};
+
+/* One set behind those before it, at the end of the heap. */
+static qm_err append_set(struct qm_table_builder *b, const struct qm_profile *profile, const struct qm_table_set *from,
+                         const uint64_t off[2], struct qm_fault *fault)
+{
+    _Alignas(8) uint8_t item[sizeof(struct qm_set) + QM_DIGEST_MAX];
+    struct qm_set *set = (struct qm_set *)(void *)item;
+    const uint8_t *value[QM_PCR_COUNT], *next[2] = {from->value, from->pair};
+    memset(item, 0, sizeof item);
+    set->set_no = from->set_no;
+    set->pair_no = from->pair_no;
+    set->mask = from->mask | from->pair_mask;
+    set->pair_mask = from->pair_mask;
+    set->value_off = off[0] != 0 ? (int64_t)(off[0] - b->off) : 0;
+    set->pair_off = off[1] != 0 ? (int64_t)(off[1] - b->off) : 0;
+    for (unsigned pcr = 0; pcr < QM_PCR_COUNT; pcr++) {
+        const unsigned which = from->pair_mask >> pcr & 1;
+        value[pcr] = NULL;
+        if ((set->mask >> pcr & 1) == 0)
+            continue;
+        value[pcr] = next[which];
+        next[which] += 32;
+    }
+    set->composite_size = (uint8_t)qm_set_composite(profile, value, set->composite);
+    return append(b, item, table_set_size(profile), fault);
+}
+
+static qm_err intern_sets(struct qm_table_builder *b, const struct qm_table_row *row, uint64_t profile_off, uint64_t *off,
+                          struct qm_fault *fault)
+{
+    struct sets_key key;
+    uint64_t values[QM_SETS_MAX][2];
+    const unsigned count = row->set_count;
+    key.profile_off = profile_off;
+    for (unsigned i = 0; i < count; i++) {
+        const struct qm_table_set *s = &row->set[i];
+        assert((s->mask & s->pair_mask) == 0 && (s->mask | s->pair_mask) >> QM_PCR_COUNT == 0);
+        key.set[i].set_no = s->set_no;
+        key.set[i].pair_no = s->pair_no;
+        key.set[i].mask = s->mask;
+        key.set[i].pair_mask = s->pair_mask;
+    }
+    if (!known_grow(b))
+        return no_memory(fault);
+    XXH128_hash_t content = XXH3_128bits_withSeed(&key, offsetof(struct sets_key, set) + count * sizeof key.set[0], 4);
+    const struct known *found = known_find(b->known, b->known_room, content);
+    *off = found->off;
+    if (found->off != 0)
+        return QM_OK;
+    for (unsigned i = 0; i < count; i++) {
+        qm_err err = intern_values(b, row->set[i].mask, row->set[i].value, &values[i][0], fault);
+        if (err == QM_OK)
+            err = intern_values(b, row->set[i].pair_mask, row->set[i].pair, &values[i][1], fault);
+        if (err != QM_OK)
+            return err;
+    }
+    qm_err err = pad(b, 8, fault);
+    *off = b->off;
+    for (unsigned i = 0; err == QM_OK && i < count; i++)
+        err = append_set(b, &row->profile, &row->set[i], values[i], fault);
+    if (err != QM_OK)
+        return err;
+    if (!known_grow(b)) /* the values took places */
+        return no_memory(fault);
+    *known_find(b->known, b->known_room, content) = (struct known){content, *off};
+    b->known_count++;
+    return QM_OK;
+}
+
+void qm_table_builder_expires(struct qm_table_builder *b, uint64_t ms)
+{
+    if (ms < b->expires_ms)
+        b->expires_ms = ms;
 }
 
 qm_err qm_table_builder_add(struct qm_table_builder *b, const struct qm_table_row *row, struct qm_fault *fault)
 {
-    assert(row->id.len != 0 && row->id.len <= QM_ID_MAX && row->nonce.len <= QM_NONCE_MAX && row->set_count <= QM_SET_MAX);
+    assert(row->id.len != 0 && row->id.len <= QM_ID_MAX && row->nonce.len <= QM_NONCE_MAX && row->set_count <= QM_SETS_MAX);
     if (b->instance_count == b->instance_room) {
         uint64_t room = b->instance_room != 0 ? b->instance_room * 2 : 1024;
         struct table_instance *bigger = reallocarray(b->instance, room, sizeof *bigger);
@@ -237,16 +321,14 @@ qm_err qm_table_builder_add(struct qm_table_builder *b, const struct qm_table_ro
         .slot = (uint32_t)row->slot,
         .id_len = (uint8_t)row->id.len,
         .nonce_len = (uint8_t)row->nonce.len,
-        .require_log = row->require_log,
+        .flags = (uint8_t)((row->require_log ? TABLE_REQUIRE_LOG : 0) | (row->require_beacon ? TABLE_REQUIRE_BEACON : 0)),
+        .set_count = row->set_count,
     };
     qm_err err = intern(b, 1, row->key, row->key->bytes, QM_CACHE_LINE, &e.key_off, fault);
     if (err == QM_OK)
         err = intern(b, 2, &row->profile, sizeof row->profile, 8, &e.profile_off, fault);
-    struct table_sets sets = {.count = row->set_count};
-    for (unsigned i = 0; err == QM_OK && i < row->set_count; i++)
-        err = intern_set(b, &row->profile, row->set[i].set_no, row->set[i].mask, row->set[i].value, &sets.set_off[i], fault);
     if (err == QM_OK && row->set_count != 0)
-        err = intern(b, 4, &sets, sizeof sets, 8, &e.sets_off, fault);
+        err = intern_sets(b, row, e.profile_off, &e.sets_off, fault);
     if (err == QM_OK && row->nonce.p != NULL) {
         uint8_t nonce[QM_NONCE_MAX + 1] = {0};
         memcpy(nonce, row->nonce.p, row->nonce.len);
@@ -405,7 +487,7 @@ static qm_err sync_and_rename(struct qm_table_builder *b, struct qm_fault *fault
 qm_err qm_table_builder_publish(struct qm_table_builder *b, const uint8_t home_id[QM_HOME_ID_SIZE], uint64_t generation,
                                 struct qm_fault *fault)
 {
-    struct table_header h = {.version = QM_TABLE_VERSION, .header_size = sizeof h, .generation = generation};
+    struct table_header h = {.version = QM_TABLE_VERSION, .header_size = sizeof h, .generation = generation, .expires_ms = b->expires_ms};
     memcpy(h.magic, QM_TABLE_MAGIC, sizeof h.magic);
     memcpy(h.home_id, home_id, sizeof h.home_id);
     qm_err err = index_write(b, &h, fault);

@@ -15,6 +15,7 @@ struct table_header {
     uint64_t file_size;
     uint64_t seed;
     uint64_t generation;
+    uint64_t expires_ms;
     uint8_t home_id[QM_HOME_ID_SIZE];
     uint64_t instance_count;
     uint64_t instance_off;
@@ -26,7 +27,7 @@ struct table_header {
     uint64_t block_off;   /* the list: 64 bits of XXH3 for each block; block 0 is hashed without the header */
     uint64_t check;       /* XXH3 of the block list and of the header with this field zero */
 };
-_Static_assert(sizeof(struct table_header) == 128, "on disk");
+_Static_assert(sizeof(struct table_header) == 136, "on disk");
 enum { TABLE_HEADER_ROOM = 4096 };
 
 struct table_instance {
@@ -34,21 +35,24 @@ struct table_instance {
     uint64_t id_off;
     uint64_t key_off;
     uint64_t profile_off;
-    uint64_t sets_off;  /* struct table_sets; 0: none */
+    uint64_t sets_off;  /* set_count of struct qm_set, one after another, with composites; 0: none */
     uint64_t nonce_off; /* 0: none */
     uint64_t generation;
     uint32_t slot;
     uint8_t id_len;
     uint8_t nonce_len;
-    uint8_t require_log;
-    uint8_t reserved;
+    uint8_t flags; /* enum table_flag */
+    uint8_t set_count;
 };
 _Static_assert(sizeof(struct table_instance) == 64, "one cache line, on disk");
 
-struct table_sets {
-    uint64_t count;
-    uint64_t set_off[QM_SET_MAX];
-};
+enum table_flag { TABLE_REQUIRE_LOG = 1 << 0, TABLE_REQUIRE_BEACON = 1 << 1 };
+
+/* From one set to the next: all sets of an instance have room for a digest of its profile's hash. */
+static inline size_t table_set_size(const struct qm_profile *p)
+{
+    return sizeof(struct qm_set) + qm_hash_size(p->hash);
+}
 
 /* An empty slot has index 0; instance i is stored as i + 1. tag is the high half of the hash. */
 struct table_slot {

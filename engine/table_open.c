@@ -56,7 +56,7 @@ static const char *header_fault(const struct table_header *h, size_t size, const
     if (size < sizeof *h || memcmp(h->magic, QM_TABLE_MAGIC, sizeof h->magic) != 0)
         return "is no table of baselines";
     if (h->version != QM_TABLE_VERSION)
-        return h->version < QM_TABLE_VERSION ? "is of an older version; run enroll to rebuild it" : "is of a newer version";
+        return h->version < QM_TABLE_VERSION ? "is of an older version; run or enroll rebuilds it" : "is of a newer version";
     if (size < TABLE_HEADER_ROOM || h->file_size > size)
         return "is truncated";
     if (h->file_size != size || h->header_size != sizeof *h)
@@ -126,6 +126,11 @@ uint64_t qm_table_instances(const struct qm_table *t)
     return t->header.instance_count;
 }
 
+uint64_t qm_table_expires_ms(const struct qm_table *t)
+{
+    return t->header.expires_ms;
+}
+
 size_t qm_table_bytes(const struct qm_table *t)
 {
     return t->size;
@@ -165,6 +170,37 @@ static bool profile_sound(const struct qm_profile *p, const struct qm_key *key)
     return p->select[p->first256].hash == QM_HASH_SHA256 && p->baselined != 0 && (p->baselined & ~p->select[p->first256].mask) == 0;
 }
 
+/* The values of a set, off bytes from where it lies. */
+static bool values_read(const struct qm_table *t, uint64_t set_off, int64_t off, uint32_t mask)
+{
+    if (mask == 0)
+        return true;
+    const uint64_t size = t->header.block_off;
+    if (off > (int64_t)size || off < -(int64_t)size)
+        return false;
+    return at(t, set_off + (uint64_t)off, 32 * (uint64_t)__builtin_popcount(mask)) != NULL;
+}
+
+static bool sets_read(const struct qm_table *t, const struct table_instance *e, struct qm_instance *out)
+{
+    const size_t size = table_set_size(out->profile);
+    out->set_count = 0;
+    if (e->sets_off == 0)
+        return true;
+    if (e->set_count > QM_SETS_MAX || e->sets_off % 8 != 0)
+        return false;
+    for (unsigned i = 0; i < e->set_count; i++) {
+        const uint64_t off = e->sets_off + i * size;
+        const struct qm_set *s = at(t, off, size);
+        if (s == NULL || s->composite_size > size - sizeof *s || s->mask >> QM_PCR_COUNT != 0 || (s->pair_mask & ~s->mask) != 0 ||
+            !values_read(t, off, s->value_off, s->mask & ~s->pair_mask) || !values_read(t, off, s->pair_off, s->pair_mask))
+            return false;
+        out->set[i] = s;
+    }
+    out->set_count = e->set_count;
+    return true;
+}
+
 /* Reads what an instance's entry points at. False: damaged. */
 static bool instance_read(const struct qm_table *t, const struct table_instance *e, struct qm_instance *out)
 {
@@ -184,21 +220,10 @@ static bool instance_read(const struct qm_table *t, const struct table_instance 
     }
     out->generation = e->generation;
     out->slot = e->slot;
-    out->require_log = e->require_log != 0;
-    out->set_count = 0;
-    if (e->sets_off != 0) {
-        const struct table_sets *sets = at(t, e->sets_off, sizeof *sets);
-        if (sets == NULL || e->sets_off % 8 != 0 || sets->count > QM_SET_MAX)
-            return false;
-        for (uint64_t i = 0; i < sets->count; i++) {
-            const struct qm_set *s = at(t, sets->set_off[i], sizeof *s);
-            if (s == NULL || sets->set_off[i] % 8 != 0 || s->composite_size > QM_DIGEST_MAX || s->mask >> QM_PCR_COUNT != 0 ||
-                at(t, sets->set_off[i], sizeof *s + 32 * (uint64_t)__builtin_popcount(s->mask)) == NULL)
-                return false;
-            out->set[i] = s;
-        }
-        out->set_count = (uint8_t)sets->count;
-    }
+    out->require_log = (e->flags & TABLE_REQUIRE_LOG) != 0;
+    out->require_beacon = (e->flags & TABLE_REQUIRE_BEACON) != 0;
+    if (!sets_read(t, e, out))
+        return false;
     out->key = key;
     return true;
 }

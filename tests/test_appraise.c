@@ -197,7 +197,7 @@ static void add_row(struct qm_table_builder *b, const struct scene *s, uint64_t 
                 memcpy(to, s->set[i].values.value[QM_HASH_SHA256][pcr], 32);
                 to += 32;
             }
-        row.set[i].set_no = 10 * slot + i;
+        row.set[i].set_no = (uint32_t)(10 * slot) + i;
         row.set[i].mask = s->set[i].mask;
         row.set[i].value = value[i];
     }

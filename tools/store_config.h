@@ -11,6 +11,9 @@ enum qm_pcr_class { QM_CLASS_INSTANCE, QM_CLASS_GROUP, QM_CLASS_IGNORED };
 enum qm_learn { QM_LEARN_FIRST, QM_LEARN_NEVER };
 enum qm_freshness { QM_FRESHNESS_CLOCK, QM_FRESHNESS_BEACON };
 
+/* At most so many beacons live at a time: beacon_life over beacon_period. */
+enum { QM_BEACONS_MAX = 8 };
+
 /* All policies as they apply to one scope, defaults filled in. Durations in ms. */
 struct qm_policy {
     enum qm_learn learn;              /* first */
@@ -30,13 +33,14 @@ struct qm_policy {
     char stage_name[QM_PCR_COUNT][64]; /* "" : the field's name */
 };
 
-/* The policies of a group (name_len 0: the home's). Read once for each group and kept until the store's generation or
- * configuration moves. The pointer lives as long as the store. */
+/* The policies of a group (group_len 0: the home's). Read once for each group and kept until the configuration moves. The
+ * pointer lives as long as the store. */
 qm_err qm_store_policy(struct qm_store *s, const char *group, size_t group_len, const struct qm_policy **out,
                        struct qm_fault *fault) QM_MUST_USE;
 
-/* Sets (value NULL: back to the default). Inside a transaction; QM_E_REFUSED with the reason for an unknown key, a value that it
- * does not take, or a key that only the home has. *published: the change is in the table too (classes, freshness), so the
+/* Sets (value NULL: back to the default, or to the home's). group "" is the home. Inside a transaction; QM_E_REFUSED with the
+ * reason for an unknown key, a value that it does not take, a key that only the home has, or PCRs to ignore that leave some
+ * instance nothing to compare; then the transaction is to be rolled back. Where the table has it too (classes, freshness) the
  * generation moves. */
 qm_err qm_store_config_set(struct qm_store *s, const char *group, const char *key, const char *value, struct qm_fault *fault) QM_MUST_USE;
 /* Every key with its value for the group ("" the home's), in a fixed order; from: "default", "home" or "group". */

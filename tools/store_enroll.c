@@ -187,33 +187,27 @@ static qm_err add_baseline(struct qm_store *s, uint64_t slot, const struct qm_en
     return store_run(s, st, fault);
 }
 
-/* The number of the group, made where it is new; 0: none. */
-static qm_err group_number(struct qm_store *s, const struct qm_enrolment *e, uint64_t *no, struct qm_fault *fault)
+/* A number for the group, and that something is left to compare there. */
+static qm_err take_group(struct qm_store *s, const struct qm_enrolment *e, uint32_t *group_no, struct qm_fault *fault)
 {
-    bool found = true;
-    *no = 0;
+    const struct qm_policy *policy;
+    *group_no = 0;
     if (!e->has_group)
         return QM_OK;
-    sqlite3_stmt *find = store_sql(s, "SELECT no FROM grp WHERE name = ?1", fault);
-    if (find == NULL)
-        return QM_E_STORE;
-    sqlite3_bind_text(find, 1, (const char *)e->group, (int)e->group_len, SQLITE_STATIC);
-    qm_err err = store_number(s, find, no, &found, fault);
-    if (err != QM_OK || found)
-        return err;
-    sqlite3_stmt *add = store_sql(s, "INSERT INTO grp(name) VALUES(?1)", fault);
-    if (add == NULL)
-        return QM_E_STORE;
-    sqlite3_bind_text(add, 1, (const char *)e->group, (int)e->group_len, SQLITE_STATIC);
-    err = store_run(s, add, fault);
-    *no = (uint64_t)sqlite3_last_insert_rowid(s->db);
+    qm_err err = store_group_no(s, (const char *)e->group, e->group_len, true, group_no, fault);
+    if (err == QM_OK)
+        err = qm_store_policy(s, (const char *)e->group, e->group_len, &policy, fault);
+    if (err == QM_OK && (e->profile.baselined & ~policy->class_ignored) == 0)
+        return qm_fail(fault, QM_E_REFUSED, 0, "the group ignores every PCR that is baselined");
     return err;
 }
 
-/* The instance's entry in the ledger: begun with it; another key begins the TPM's sequence anew. */
-static qm_err write_ledger(struct qm_store *s, uint64_t slot, uint64_t ak, uint64_t group, bool found, struct qm_fault *fault)
+/* The instance's entry in the ledger: begun with it; another key begins the TPM's sequence anew, and what was judged is judged again
+ * by the sets that it has now. */
+static qm_err write_ledger(struct qm_store *s, uint64_t slot, uint64_t ak, uint32_t group_no, bool found, struct qm_fault *fault)
 {
     struct qm_ledger l;
+    struct qm_rejudged rejudged;
     qm_err err = qm_store_ledger_get(s, slot, &l, fault);
     if (err != QM_OK)
         return err;
@@ -223,18 +217,22 @@ static qm_err write_ledger(struct qm_store *s, uint64_t slot, uint64_t ak, uint6
     }
     if (l.ak != ak)
         qm_ledger_rekey(&l, (uint32_t)ak);
-    l.group = (uint32_t)group;
-    return qm_store_ledger_put(s, slot, &l, fault);
+    if (l.group != group_no && l.set_a != 0 && l.set_b != 0)
+        l.flags &= (uint8_t)~QM_LEDGER_PROVEN; /* the other group's classes say which values are whose */
+    l.group = group_no;
+    err = qm_store_ledger_put(s, slot, &l, fault);
+    return err == QM_OK && found ? qm_store_rejudge(s, slot, NULL, &rejudged, fault) : err;
 }
 
 static qm_err enroll(struct qm_store *s, const struct qm_enrolment *e, const uint8_t line_digest[32],
                      const struct qm_enroll_options *options, enum qm_enrolled *what, struct qm_fault *fault)
 {
     struct present present;
-    uint64_t ak, profile, group;
+    uint64_t ak, profile;
+    uint32_t group_no;
     qm_err err = find_present(s, e, &present, fault);
     if (err == QM_OK)
-        err = group_number(s, e, &group, fault);
+        err = take_group(s, e, &group_no, fault);
     if (err == QM_OK)
         err = once(s, S_AK_FIND, S_AK_INSERT, bind_ak, e, &ak, fault);
     if (err == QM_OK)
@@ -257,7 +255,7 @@ static qm_err enroll(struct qm_store *s, const struct qm_enrolment *e, const uin
         err = add_baseline(s, slot, e, fault);
     /* Last, as it is not undone with a refused line: its block may be in hand for the lines before. */
     if (err == QM_OK)
-        err = write_ledger(s, slot, ak, group, present.found, fault);
+        err = write_ledger(s, slot, ak, group_no, present.found, fault);
     *what = !present.found ? QM_ENROLLED_NEW : new_key ? QM_ENROLLED_KEY_REPLACED : QM_ENROLLED_CHANGED;
     s->changed |= err == QM_OK;
     return err;

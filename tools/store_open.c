@@ -30,7 +30,7 @@ static const char *const statements[S_STATEMENT_COUNT] = {
     [S_VALUES_FIND] = "SELECT no FROM pcr_values WHERE mask = ?1 AND value = ?2",
     [S_VALUES_INSERT] = "INSERT INTO pcr_values(mask, value) VALUES(?1, ?2)",
     [S_BASELINE_KNOWN] = "SELECT no FROM baseline WHERE slot = ?1 AND vals = ?2 LIMIT 1",
-    [S_BASELINE_LIVE] = "SELECT count(*) FROM baseline WHERE slot = ?1 AND ended_ms IS NULL",
+    [S_BASELINE_LIVE] = "SELECT count(*) FROM baseline WHERE slot = ?1 AND kind = 0 AND ended_ms IS NULL",
     [S_BASELINE_INSERT] = "INSERT INTO baseline(slot, vals, origin, who, since_ms) VALUES(?1, ?2, 'enrolled', ?3, ?4)",
     [S_SAVEPOINT] = "SAVEPOINT line",
     [S_ROLLBACK_TO] = "ROLLBACK TO line",
@@ -103,6 +103,19 @@ qm_err store_number(struct qm_store *s, sqlite3_stmt *st, uint64_t *number, bool
     *number = *found ? (uint64_t)sqlite3_column_int64(st, 0) : 0;
     sqlite3_reset(st);
     return QM_OK;
+}
+
+qm_err store_journal(struct qm_store *s, const char *what, const char *subject, const char *why, struct qm_fault *fault)
+{
+    sqlite3_stmt *st = store_sql(s, "INSERT INTO journal(at_ms, who, what, subject, why) VALUES(?1, ?2, ?3, ?4, ?5)", fault);
+    if (st == NULL)
+        return QM_E_STORE;
+    sqlite3_bind_int64(st, 1, (sqlite3_int64)s->now_ms);
+    sqlite3_bind_text(st, 2, s->who, -1, SQLITE_STATIC);
+    sqlite3_bind_text(st, 3, what, -1, SQLITE_STATIC);
+    sqlite3_bind_text(st, 4, subject, -1, SQLITE_STATIC);
+    sqlite3_bind_text(st, 5, why, -1, SQLITE_STATIC);
+    return store_run(s, st, fault);
 }
 
 qm_err qm_home_file(char *path, size_t cap, const char *home, const char *name, struct qm_fault *fault)
@@ -271,12 +284,12 @@ qm_err qm_store_create(const char *home, bool *made, struct qm_fault *fault)
 
 /* ---- opening ---------------------------------------------------------------------------------------------------------- */
 
-static qm_err read_meta(struct qm_store *s, struct qm_fault *fault)
+qm_err store_read_meta(struct qm_store *s, struct qm_fault *fault)
 {
     sqlite3_stmt *st = NULL;
     if (sqlite3_prepare_v2(s->db,
                            "SELECT (SELECT value FROM meta WHERE key = 'schema'), (SELECT value FROM meta WHERE key = 'generation'),"
-                           " (SELECT value FROM meta WHERE key = 'home_id')",
+                           " (SELECT value FROM meta WHERE key = 'home_id'), (SELECT value FROM meta WHERE key = 'config')",
                            -1, &st, NULL) != SQLITE_OK ||
         sqlite3_step(st) != SQLITE_ROW) {
         sqlite3_finalize(st);
@@ -287,6 +300,7 @@ static qm_err read_meta(struct qm_store *s, struct qm_fault *fault)
     bool id_ok = sqlite3_column_bytes(st, 2) == QM_HOME_ID_SIZE;
     if (id_ok)
         memcpy(s->home_id, sqlite3_column_blob(st, 2), QM_HOME_ID_SIZE);
+    s->config_version = (uint64_t)sqlite3_column_int64(st, 3);
     sqlite3_finalize(st);
     if (version > QM_STORE_SCHEMA)
         return qm_fail(fault, QM_E_FORMAT, 0, "%s/fleet.db was made by a newer quotemill (schema %d, this one knows %d)", s->home,
@@ -325,7 +339,7 @@ qm_err qm_store_open(struct qm_store **out, const char *home, bool writable, str
                              fault);
     }
     if (err == QM_OK)
-        err = read_meta(s, fault);
+        err = store_read_meta(s, fault);
     if (err == QM_OK && s->schema < QM_STORE_SCHEMA)
         err = writable ? store_schema_migrate(s, s->schema, fault)
                        : qm_fail(fault, QM_E_FORMAT, 0, "%s/fleet.db is of an older quotemill; the next enroll or run brings it up to date",
@@ -347,6 +361,8 @@ void qm_store_close(struct qm_store *s)
     for (size_t i = 0; i < STORE_SQL_ROOM; i++)
         sqlite3_finalize(s->sql[i].statement);
     sqlite3_close(s->db);
+    store_config_close(s);
+    store_cache_close(s);
     free(s);
 }
 
@@ -372,8 +388,9 @@ qm_err qm_store_begin(struct qm_store *s, struct qm_fault *fault)
         return err;
     s->in_transaction = true;
     s->changed = s->events_found = false;
+    s->sets_version++;
     s->now_ms = now_ms();
-    err = read_meta(s, fault);
+    err = store_read_meta(s, fault);
     s->generation++; /* what this transaction writes is of the next generation */
     return err;
 }
@@ -404,6 +421,8 @@ void qm_store_rollback(struct qm_store *s)
     if (!s->in_transaction)
         return;
     store_ledger_forget(s);
+    store_config_stale(s);
+    store_cache_stale(s);
     sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
     s->in_transaction = false;
 }

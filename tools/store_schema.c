@@ -26,8 +26,8 @@ static const char first[] =
 
 /* 1 -> 2: what a home remembers between runs: of machines and what is accepted ... */
 static const char second_fleet[] =
-    /* groups by number; instance.grp stays the name */
-    "CREATE TABLE grp(no INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);"
+    /* groups by number; instance.grp stays the name. generation: when the group's sets changed last */
+    "CREATE TABLE grp(no INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, generation INTEGER NOT NULL DEFAULT 0);"
     "INSERT INTO grp(name) SELECT DISTINCT grp FROM instance WHERE grp IS NOT NULL ORDER BY grp;"
     "CREATE INDEX instance_grp ON instance(grp) WHERE grp IS NOT NULL;"
     /* parked: until hold_until_ms, or since when that hold ended */
