@@ -21,10 +21,18 @@
 struct qm_worklist;
 struct qm_reader;
 
+enum qm_source_state {
+    QM_SOURCE_UNREAD, /* not opened, or not read to its end: the run was stopped */
+    QM_SOURCE_READ,   /* all of it was delivered, or its taker ended it, or it is over QM_FILE_MAX */
+    QM_SOURCE_FAILED, /* could not be opened or read (reported and counted) */
+};
+
 /* A file that is read, as the results name it. Lives as long as the worklist. */
 struct qm_source {
     const char *name;          /* as given or found, NUL-terminated raw bytes; "-" for standard input */
     bool bounded;              /* a regular file: has an end and a size limit. False: standard input, a FIFO given by name */
+    uint8_t state;             /* enum qm_source_state; for whoever looks when the readers are closed */
+    uint64_t read_bytes;       /* with QM_SOURCE_READ: up to where it was read; ended by its taker: its size when it was opened */
     uint64_t user[8];          /* zeroed; for whoever holds a piece of this source (of a window: until it is settled) */
 };
 
@@ -58,6 +66,17 @@ qm_err qm_worklist_add(struct qm_worklist *w, const char *path, struct qm_fault 
 /* NUL-separated names from the file list ("-": standard input). The names may come from others: their last part is not followed
  * if it is a symbolic link, and only regular files are read. */
 qm_err qm_worklist_add_files0(struct qm_worklist *w, const char *list, struct qm_fault *fault) QM_MUST_USE;
+/* For a caller that finds its files itself, in an order of its own. A root is a directory (the descriptor is taken over); a file
+ * lies below it at name + rel, so that the name shown may have more in front; name must outlive the list. Regular files only, no
+ * symbolic link on the way. *idx is what qm_worklist_source takes. */
+qm_err qm_worklist_add_root(struct qm_worklist *w, int dir_fd, uint32_t *root, struct qm_fault *fault) QM_MUST_USE;
+qm_err qm_worklist_add_at(struct qm_worklist *w, uint32_t root, const char *name, size_t rel, size_t *idx,
+                          struct qm_fault *fault) QM_MUST_USE;
+/* The pointer is good once the last file was added. */
+const struct qm_source *qm_worklist_source(const struct qm_worklist *w, size_t idx);
+/* Before the first reader is opened: long files take their turn between the short ones instead of coming after all of them, and
+ * when the run is stopped the begun ones are read to their end, so that every file was read whole or not at all. */
+void qm_worklist_in_turn(struct qm_worklist *w);
 uint64_t qm_worklist_files(const struct qm_worklist *w); /* found so far */
 uint64_t qm_worklist_errors(const struct qm_worklist *w); /* reported so far */
 uint64_t qm_worklist_others(const struct qm_worklist *w); /* names in directories that are no *.mpk file: not read */

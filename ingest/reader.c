@@ -127,8 +127,11 @@ static size_t flight_deliver(struct qm_reader *r, struct qm_flight *f)
     uint64_t bytes = 0;
     for (size_t i = 0; i < f->count; i++) {
         const struct qm_slot *slot = &f->slot[i];
+        if (slot->got == QM_FETCH_FAILED)
+            slot->entry->source.state = QM_SOURCE_FAILED;
         if (slot->got != QM_FETCH_WHOLE)
             continue;
+        qm_source_read(&slot->entry->source, slot->len);
         f->piece[pieces++] = (struct qm_piece){
             .source = &slot->entry->source,
             .bytes = slot->bytes,
@@ -197,6 +200,7 @@ static bool read_whole(struct qm_reader *r, struct qm_entry *e, int fd, const st
         .source = &e->source, .bytes = r->window + *used, .last = true, .file_bytes = size};
     if (size > QM_FILE_MAX) {
         piece->too_big = true;
+        qm_source_read(&e->source, size);
         return true;
     }
     if (size > QM_WHOLE_MAX)
@@ -208,6 +212,10 @@ static bool read_whole(struct qm_reader *r, struct qm_entry *e, int fd, const st
     if (piece->broken)
         qm_worklist_fail(r->w, e->source.name, sys,
                          sys != 0 ? "cannot read on" : "shrank while it was read");
+    if (piece->broken)
+        e->source.state = QM_SOURCE_FAILED;
+    else
+        qm_source_read(&e->source, piece->len);
     *used += qm_align_up(piece->len, QM_CACHE_LINE);
     return true;
 }
@@ -268,6 +276,7 @@ static enum turn next_queued(struct qm_reader *r, struct qm_batch *out, struct q
         struct stat st = {0};
         int fd = e->kind == QM_ENTRY_STDIN ? STDIN_FILENO : qm_entry_open(w, e, &st);
         if (fd < 0) {
+            e->source.state = QM_SOURCE_FAILED;
             resolve(w, 1);
             qm_file_done(w, 1);
             continue;
@@ -342,6 +351,22 @@ static void let_go(struct qm_worklist *w, struct qm_stream *s)
     pthread_mutex_unlock(&w->lock);
 }
 
+/* A window of an open stream, or files of the queue, or (begun) a window of a stream that is open only. */
+static enum turn next_long(struct qm_reader *r, struct qm_batch *out, bool begun, const _Atomic bool *stop)
+{
+    struct qm_worklist *w = r->w;
+    struct qm_stream *s = idle_stream(w);
+    enum turn turn = s != NULL ? TURN_STREAM : begun ? TURN_NOTHING : next_queued(r, out, &s);
+    if (turn != TURN_STREAM)
+        return turn;
+    if (!qm_stream_window(r, s, stop)) {
+        let_go(w, s);
+        return TURN_AGAIN;
+    }
+    *out = (struct qm_batch){.piece = r->piece, .piece_count = 1, .window = true};
+    return TURN_STREAM;
+}
+
 qm_err qm_reader_next(struct qm_reader *r, struct qm_batch *out, const _Atomic bool *stop,
                       struct qm_fault *fault)
 {
@@ -349,25 +374,27 @@ qm_err qm_reader_next(struct qm_reader *r, struct qm_batch *out, const _Atomic b
     assert(r->held == NULL);
     *out = (struct qm_batch){0};
     while (!qm_stopped(stop)) {
+        if (r->long_next) {
+            r->long_next = false;
+            (void)next_long(r, out, false, stop);
+            if (out->piece_count != 0)
+                return QM_OK;
+        }
         bool any;
         qm_err err = next_flight(r, out, &any, fault);
+        r->long_next = any && w->in_turn;
         if (err != QM_OK || out->piece_count != 0)
             return err;
         if (any)
             continue;
-        struct qm_stream *s = idle_stream(w);
-        enum turn turn = s != NULL ? TURN_STREAM : next_queued(r, out, &s);
-        if (turn == TURN_WHOLE)
+        enum turn turn = next_long(r, out, false, stop);
+        if (out->piece_count != 0)
             return QM_OK;
-        if (turn == TURN_STREAM) {
-            if (qm_stream_window(r, s, stop)) {
-                *out = (struct qm_batch){.piece = r->piece, .piece_count = 1, .window = true};
-                return QM_OK;
-            }
-            let_go(w, s);
-        }
         if (turn == TURN_NOTHING && !wait_for_others(w))
             break;
     }
+    /* Stopped: whoever gave a window of a begun file back takes the next one, so all of them come to their end. */
+    while (qm_stopped(stop) && w->in_turn && next_long(r, out, true, stop) == TURN_AGAIN)
+        ;
     return QM_OK;
 }

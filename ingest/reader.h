@@ -31,6 +31,7 @@ struct qm_reader {
     struct qm_worklist *w;
     struct qm_ring *ring; /* NULL: plain reads */
     bool cold;            /* the last files had to wait for the disk */
+    bool long_next;       /* in turn: a long file is due */
     struct qm_flight flight[2];
     unsigned turn; /* the flight that is delivered next */
     uint8_t *slots;
@@ -65,6 +66,12 @@ bool qm_ring_close(struct qm_ring *ring);
 void qm_stream_begin(struct qm_worklist *w, struct qm_stream *s, struct qm_entry *e, int fd, const struct stat *st);
 /* Fills the reader's window from s, which the caller holds. False: stopped while nothing came. */
 bool qm_stream_window(struct qm_reader *r, struct qm_stream *s, const _Atomic bool *stop);
+
+static inline void qm_source_read(struct qm_source *s, uint64_t read_bytes)
+{
+    s->state = QM_SOURCE_READ;
+    s->read_bytes = read_bytes;
+}
 
 static inline void qm_file_done(struct qm_worklist *w, size_t n)
 {

@@ -162,6 +162,10 @@ void qm_reader_settle(struct qm_reader *r, size_t used, size_t record_count, boo
         if (s->fd != STDIN_FILENO)
             close(s->fd);
         s->fd = -1;
+        if (s->failed)
+            s->entry->source.state = QM_SOURCE_FAILED;
+        else
+            qm_source_read(&s->entry->source, ended ? s->size : s->off + r->held_len);
         if (s->regular)
             note_progress(w, -1ull, -s->size, -s->off);
         qm_file_done(w, 1);

@@ -148,9 +148,8 @@ static char *name_room(struct qm_worklist *w, size_t len)
     return room;
 }
 
-/* A new entry named head + tail; NULL without memory. */
-static struct qm_entry *new_entry(struct qm_worklist *w, enum qm_entry_kind kind,
-                                  struct qm_span head, struct qm_span tail)
+/* A new entry of that name, which is kept; NULL without memory. */
+static struct qm_entry *entry_named(struct qm_worklist *w, enum qm_entry_kind kind, const char *name)
 {
     if (w->count == w->cap) {
         size_t cap = w->cap == 0 ? ENTRIES_FIRST : 2 * w->cap;
@@ -161,13 +160,6 @@ static struct qm_entry *new_entry(struct qm_worklist *w, enum qm_entry_kind kind
         w->entry = grown;
         w->cap = cap;
     }
-    char *name = name_room(w, head.len + tail.len);
-    if (name == NULL)
-        return NULL;
-    memcpy(name, head.p, head.len);
-    if (tail.len != 0)
-        memcpy(name + head.len, tail.p, tail.len);
-    name[head.len + tail.len] = '\0';
     struct qm_entry *e = &w->entry[w->count++];
     *e = (struct qm_entry){
         .source = {.name = name, .bounded = kind != QM_ENTRY_FIFO && kind != QM_ENTRY_STDIN},
@@ -176,6 +168,20 @@ static struct qm_entry *new_entry(struct qm_worklist *w, enum qm_entry_kind kind
         .large = kind == QM_ENTRY_FIFO || kind == QM_ENTRY_STDIN,
     };
     return e;
+}
+
+/* The same named head + tail. */
+static struct qm_entry *new_entry(struct qm_worklist *w, enum qm_entry_kind kind,
+                                  struct qm_span head, struct qm_span tail)
+{
+    char *name = name_room(w, head.len + tail.len);
+    if (name == NULL)
+        return NULL;
+    memcpy(name, head.p, head.len);
+    if (tail.len != 0)
+        memcpy(name + head.len, tail.p, tail.len);
+    name[head.len + tail.len] = '\0';
+    return entry_named(w, kind, name);
 }
 
 static struct qm_span text_span(const char *text)
@@ -338,8 +344,7 @@ static qm_err walk_directory(struct walk *k, struct qm_fault *fault)
     return err;
 }
 
-/* Takes fd over. */
-static qm_err add_directory(struct qm_worklist *w, int fd, const char *path, struct qm_fault *fault)
+qm_err qm_worklist_add_root(struct qm_worklist *w, int fd, uint32_t *root, struct qm_fault *fault)
 {
     if (w->root_count == w->root_cap) {
         size_t cap = w->root_cap == 0 ? 8 : 2 * w->root_cap;
@@ -352,7 +357,39 @@ static qm_err add_directory(struct qm_worklist *w, int fd, const char *path, str
         w->root_cap = cap;
     }
     w->root[w->root_count] = fd;
-    struct walk k = {.w = w, .operand = path, .root = (uint32_t)w->root_count++};
+    *root = (uint32_t)w->root_count++;
+    return QM_OK;
+}
+
+qm_err qm_worklist_add_at(struct qm_worklist *w, uint32_t root, const char *name, size_t rel, size_t *idx,
+                          struct qm_fault *fault)
+{
+    struct qm_entry *e = entry_named(w, QM_ENTRY_BENEATH, name);
+    if (e == NULL)
+        return no_memory(fault);
+    e->root = root;
+    e->rel = (uint32_t)rel;
+    *idx = w->count - 1;
+    return QM_OK;
+}
+
+const struct qm_source *qm_worklist_source(const struct qm_worklist *w, size_t idx)
+{
+    return &w->entry[idx].source;
+}
+
+void qm_worklist_in_turn(struct qm_worklist *w)
+{
+    w->in_turn = true;
+}
+
+/* Takes fd over. */
+static qm_err add_directory(struct qm_worklist *w, int fd, const char *path, struct qm_fault *fault)
+{
+    struct walk k = {.w = w, .operand = path};
+    qm_err err = qm_worklist_add_root(w, fd, &k.root, fault);
+    if (err != QM_OK)
+        return err;
     size_t len = strlen(path);
     bool slash = path[len - 1] == '/';
     char *prefix = name_room(w, len + 1);
@@ -362,7 +399,7 @@ static qm_err add_directory(struct qm_worklist *w, int fd, const char *path, str
     memcpy(prefix + len, slash ? "" : "/", 1);
     k.prefix = (struct qm_span){(const uint8_t *)prefix, slash ? len : len + 1};
     w->pending_dir_len = 0;
-    qm_err err = push_dir(w, "", 0, 0) ? QM_OK : no_memory(fault);
+    err = push_dir(w, "", 0, 0) ? QM_OK : no_memory(fault);
     while (err == QM_OK && pop_dir(&k))
         err = walk_directory(&k, fault);
     return err;

@@ -87,6 +87,7 @@ struct qm_worklist {
     char *pending_dir; /* stack of the walk: directories not yet read, as "path\0depth" */
     size_t pending_dir_len, pending_dir_cap;
     bool stdin_used;
+    bool in_turn; /* qm_worklist_in_turn */
 
     _Atomic uint64_t error_count;
     uint64_t other_count;
