@@ -1,0 +1,474 @@
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tests/craft.h"
+#include "tools/spool.h"
+
+/* A home with a spool, and what the tests do to it. Contents are texts: nothing here looks into records. */
+static char home[512];
+static char said[65536]; /* what was reported */
+static _Atomic unsigned reports;
+
+static void report(void *ctx, const char *name, int sys, const char *what)
+{
+    (void)ctx;
+    size_t used = strlen(said);
+    snprintf(said + used, sizeof said - used, "%s: %s (%d)\n", name, what, sys);
+    reports++;
+}
+
+static const char *at(const char *rel)
+{
+    static char path[16][1024];
+    static unsigned turn;
+    char *p = path[turn++ % 16];
+    snprintf(p, sizeof path[0], "%s/%s", home, rel);
+    return p;
+}
+
+static void put(const char *rel, const char *text)
+{
+    FILE *f = fopen(at(rel), "w");
+    MUST(f != NULL && fputs(text, f) >= 0 && fclose(f) == 0);
+}
+
+static bool there(const char *rel)
+{
+    struct stat st;
+    return lstat(at(rel), &st) == 0;
+}
+
+/* What is in a file; "(none)" where there is none. */
+static const char *text_of(const char *rel)
+{
+    static char text[4][4096];
+    static unsigned turn;
+    char *t = text[turn++ % 4];
+    FILE *f = fopen(at(rel), "r");
+    strcpy(t, "(none)");
+    if (f != NULL) {
+        t[fread(t, 1, sizeof text[0] - 1, f)] = '\0';
+        fclose(f);
+    }
+    return t;
+}
+
+static void make_home(void)
+{
+    static const char *const parts[] = {"", "spool", "held", "quarantine", "results"};
+    snprintf(home, sizeof home, "%s/home", craft_dir());
+    for (size_t i = 0; i < QM_COUNT(parts); i++)
+        MUST(mkdir(at(parts[i]), 0755) == 0);
+    said[0] = '\0';
+    reports = 0;
+}
+
+TestSuite(spool, .init = make_home, .fini = craft_free_all, .timeout = 120);
+
+/* ---- a run in small ---- */
+
+struct run {
+    struct qm_spool *sp;
+    struct qm_worklist *w;
+    char order[4096]; /* names in the order in which they were read, below the home, each with a blank */
+    char text[8192];  /* what was read */
+    const char *spoil; /* a file whose name has this in it goes to quarantine */
+    size_t stop_after; /* pieces; 0: never */
+};
+
+static struct run *run_open(const char *id)
+{
+    struct run *r = calloc(1, sizeof *r);
+    struct qm_fault fault = {0};
+    cr_assert_eq(qm_spool_open(&r->sp, home, id, report, NULL, &fault), QM_OK, "%s", fault.text);
+    cr_assert_eq(qm_worklist_open(&r->w, report, NULL, &fault), QM_OK);
+    return r;
+}
+
+static void run_add(struct run *r, const char *rel)
+{
+    struct qm_fault fault = {0};
+    cr_assert_eq(qm_spool_add(r->sp, rel != NULL ? at(rel) : NULL, &fault), QM_OK, "%s", fault.text);
+}
+
+static bool knows_all(void *ctx, struct qm_span id)
+{
+    const char *only = ctx;
+    return only == NULL || (id.len == strlen(only) && memcmp(id.p, only, id.len) == 0);
+}
+
+static void run_take(struct run *r)
+{
+    struct qm_fault fault = {0};
+    cr_assert_eq(qm_spool_take(r->sp, r->w, knows_all, NULL, &fault), QM_OK, "%s", fault.text);
+}
+
+static void run_read(struct run *r)
+{
+    struct qm_reader *reader;
+    struct qm_fault fault = {0};
+    _Atomic bool stop = false;
+    cr_assert_eq(qm_reader_open(&reader, r->w, QM_IO_READ, &fault), QM_OK);
+    for (size_t pieces = 0;;) {
+        struct qm_batch b;
+        cr_assert_eq(qm_reader_next(reader, &b, &stop, &fault), QM_OK);
+        if (b.piece_count == 0)
+            break;
+        for (size_t i = 0; i < b.piece_count; i++) {
+            const struct qm_piece *p = &b.piece[i];
+            size_t n = strlen(r->order), t = strlen(r->text);
+            if (p->last)
+                snprintf(r->order + n, sizeof r->order - n, "%s ", p->source->name + strlen(home) + 1);
+            snprintf(r->text + t, sizeof r->text - t, "%.*s", p->len < 100 ? (int)p->len : 100, (const char *)p->bytes);
+            if (r->spoil != NULL && strstr(p->source->name, r->spoil) != NULL)
+                qm_spool_quarantine(r->sp, p->source->name, "spoilt");
+        }
+        if (b.window)
+            qm_reader_settle(reader, b.piece[0].len, 1, false);
+        pieces += b.piece_count;
+        if (r->stop_after != 0 && pieces >= r->stop_after)
+            stop = true;
+    }
+    qm_reader_close(reader);
+}
+
+static void run_commit(struct run *r)
+{
+    struct qm_fault fault = {0};
+    cr_assert_eq(qm_spool_commit(r->sp, r->w, &fault), QM_OK, "%s", fault.text);
+}
+
+static void run_close(struct run *r)
+{
+    qm_worklist_close(r->w);
+    qm_spool_close(r->sp);
+    free(r);
+}
+
+static char undone_runs[256];
+static qm_err committed(void *ctx, const char *run, bool *yes, struct qm_fault *fault)
+{
+    (void)fault;
+    const char *runs = ctx;
+    *yes = runs != NULL && strstr(runs, run) != NULL;
+    return QM_OK;
+}
+static void undone(void *ctx, const char *run)
+{
+    (void)ctx;
+    size_t n = strlen(undone_runs);
+    snprintf(undone_runs + n, sizeof undone_runs - n, "%s ", run);
+}
+
+static void run_recover(struct run *r, const char *runs)
+{
+    struct qm_fault fault = {0};
+    char *copy = runs != NULL ? strdup(runs) : NULL;
+    undone_runs[0] = '\0';
+    cr_assert_eq(qm_spool_recover(r->sp, &(struct qm_spool_past){committed, undone, copy}, &fault), QM_OK, "%s", fault.text);
+    free(copy);
+}
+
+/* ---- tests ---- */
+
+Test(spool, takes_reads_and_removes)
+{
+    mkdir(at("spool/a"), 0755);
+    mkdir(at("spool/a/deep"), 0755);
+    put("spool/1.mpk", "one");
+    put("spool/a/2.mpk", "two");
+    put("spool/a/deep/3.mpk", "three");
+    put("spool/a/.4.mpk.tmp", "not yet");
+    put("spool/note.txt", "other");
+    cr_assert_eq(symlink("/etc/passwd", at("spool/link.mpk")), 0);
+    struct run *r = run_open("r1");
+    run_add(r, NULL);
+    run_take(r);
+    cr_expect_eq(qm_spool_files(r->sp), 3);
+    cr_expect_eq(qm_spool_others(r->sp), 3);
+    cr_expect(!there("spool/1.mpk") && there("spool/.taken-r1/a/deep/3.mpk"));
+    run_read(r);
+    cr_expect(strstr(r->order, "spool/1.mpk ") && strstr(r->order, "spool/a/2.mpk ") && strstr(r->order, "spool/a/deep/3.mpk "));
+    cr_expect(strstr(r->text, "one") && strstr(r->text, "two") && strstr(r->text, "three"));
+    run_commit(r);
+    cr_expect(there("spool/.taken-r1/.done"));
+    qm_spool_finish(r->sp);
+    cr_expect(!there("spool/.taken-r1"));
+    cr_expect(there("spool/a/.4.mpk.tmp") && there("spool/note.txt") && there("spool/link.mpk") && there("spool/a/deep"));
+    cr_expect_eq(reports, 0, "%s", said);
+    run_close(r);
+}
+
+Test(spool, sources_take_turns)
+{
+    char name[64], label[256] = "";
+    mkdir(at("spool/flood"), 0755);
+    mkdir(at("spool/small"), 0755);
+    for (unsigned i = 0; i < 100; i++) {
+        snprintf(name, sizeof name, "spool/flood/%03u.mpk", i);
+        put(name, "x");
+    }
+    put("spool/small/a.mpk", "x");
+    put("spool/small/b.mpk", "x");
+    put("spool/c.mpk", "x");
+    struct run *r = run_open("r1");
+    run_add(r, NULL);
+    run_take(r);
+    run_read(r);
+    unsigned place = 0, small = 0;
+    for (char *p = strtok(r->order, " "); p != NULL; p = strtok(NULL, " "), place++)
+        if (strncmp(p, "spool/flood", 11) != 0 && place < 6)
+            small++;
+    cr_expect_eq(small, 3, "all small sources are within the first six");
+    cr_expect_eq(place, 103);
+    const struct qm_source *s = qm_worklist_source(r->w, 0);
+    for (size_t i = 0; i < 3; i++) {
+        s = qm_worklist_source(r->w, i);
+        snprintf(label + strlen(label), sizeof label - strlen(label), "%s|", qm_spool_source(r->sp, s->name));
+    }
+    char want[3][64];
+    snprintf(want[0], 64, "flood (uid %u)|", getuid());
+    snprintf(want[1], 64, "small (uid %u)|", getuid());
+    snprintf(want[2], 64, ". (uid %u)|", getuid());
+    for (size_t i = 0; i < 3; i++)
+        cr_expect(strstr(label, want[i]) != NULL, "%s not in %s", want[i], label);
+    qm_spool_abandon(r->sp);
+    cr_expect(there("spool/flood/007.mpk") && there("spool/small/a.mpk") && there("spool/c.mpk") && !there("spool/.taken-r1"));
+    run_close(r);
+}
+
+Test(spool, newer_files_are_never_overwritten)
+{
+    put("spool/a.mpk", "old");
+    struct run *r = run_open("r1");
+    run_add(r, NULL);
+    run_take(r);
+    put("spool/a.mpk", "new");
+    qm_spool_abandon(r->sp);
+    cr_expect_str_eq(text_of("spool/a.mpk"), "new");
+    cr_expect_str_eq(text_of("spool/a.r1-0.mpk"), "old");
+    run_close(r);
+    r = run_open("r2");
+    run_add(r, NULL);
+    run_take(r);
+    put("spool/a.mpk", "newest");
+    run_read(r);
+    run_commit(r);
+    qm_spool_finish(r->sp);
+    cr_expect_str_eq(text_of("spool/a.mpk"), "newest", "a file that came after the taking is not the one that was recorded");
+    cr_expect(!there("spool/a.r1-0.mpk"));
+    run_close(r);
+}
+
+Test(spool, what_is_not_read_goes_back)
+{
+    char name[64];
+    for (unsigned i = 0; i < 200; i++) {
+        snprintf(name, sizeof name, "spool/%03u.mpk", i);
+        put(name, "x");
+    }
+    struct run *r = run_open("r1");
+    run_add(r, NULL);
+    run_take(r);
+    r->stop_after = 1;
+    run_read(r);
+    run_commit(r);
+    qm_spool_finish(r->sp);
+    unsigned left = 0, read = 0;
+    for (unsigned i = 0; i < 200; i++) {
+        snprintf(name, sizeof name, "spool/%03u.mpk", i);
+        left += there(name);
+        read += strstr(r->order, name) != NULL;
+        cr_expect(there(name) != (strstr(r->order, name) != NULL), "%s", name);
+    }
+    cr_expect(left > 0 && read > 0);
+    run_close(r);
+}
+
+Test(spool, grown_files_stay)
+{
+    put("spool/a.mpk", "first");
+    put("spool/b.mpk", "first");
+    struct run *r = run_open("r1");
+    run_add(r, NULL);
+    int fd = open(at("spool/a.mpk"), O_WRONLY | O_APPEND);
+    run_take(r);
+    run_read(r);
+    cr_assert_eq(write(fd, "more", 4), 4);
+    close(fd);
+    run_commit(r);
+    qm_spool_finish(r->sp);
+    cr_expect_str_eq(text_of("spool/a.mpk"), "firstmore");
+    cr_expect(!there("spool/b.mpk") && !there("spool/.taken-r1"));
+    cr_expect_eq(reports, 1);
+    run_close(r);
+}
+
+Test(spool, quarantine_has_a_reason)
+{
+    put("spool/good.mpk", "good");
+    put("spool/b\xff" "ad\n.mpk", "bad");
+    struct run *r = run_open("r1");
+    run_add(r, NULL);
+    run_take(r);
+    r->spoil = "ad\n";
+    run_read(r);
+    run_commit(r);
+    qm_spool_finish(r->sp);
+    bool second = there("quarantine/r1-0-1.mpk");
+    cr_expect_str_eq(text_of(second ? "quarantine/r1-0-1.mpk" : "quarantine/r1-0-0.mpk"), "bad");
+    const char *reason = text_of(second ? "quarantine/r1-0-1.mpk.reason" : "quarantine/r1-0-0.mpk.reason");
+    cr_expect(strstr(reason, "reason: spoilt\nrun: r1\ntime: 20") != NULL, "%s", reason);
+    cr_expect(strstr(reason, "spool/b\\xFFad\\u{A}.mpk\n") != NULL || strstr(reason, "spool/b\\xffad\\u{a}.mpk\n") != NULL, "%s", reason);
+    cr_expect(!there("spool/good.mpk"));
+    run_close(r);
+}
+
+Test(spool, what_must_not_be_a_spool)
+{
+    struct run *r = run_open("r1");
+    struct qm_fault fault;
+    mkdir(at("spool/sub"), 0755);
+    mkdir(at("../elsewhere"), 0755);
+    cr_assert_eq(symlink(at("../elsewhere"), at("../link")), 0);
+    static const char *const bad[] = {"", "..", "held", "results", "quarantine", "../link", "../link/", "spool/..", "held/.."};
+    for (size_t i = 0; i < QM_COUNT(bad); i++)
+        cr_expect_eq(qm_spool_add(r->sp, at(bad[i]), &fault), QM_E_USAGE, "'%s'", bad[i]);
+    cr_expect_eq(qm_spool_add(r->sp, "/", &fault), QM_E_USAGE);
+    cr_expect_eq(qm_spool_add(r->sp, at("nothing"), &fault), QM_E_IO);
+    static const char *const good[] = {"spool/sub", "spool", "../elsewhere", "../elsewhere/"};
+    for (size_t i = 0; i < QM_COUNT(good); i++)
+        cr_expect_eq(qm_spool_add(r->sp, at(good[i]), &fault), QM_OK, "'%s': %s", good[i], fault.text);
+    cr_expect_eq(qm_spool_archive(r->sp, at("spool/sub/archive"), &fault), QM_E_USAGE);
+    cr_expect_eq(qm_spool_archive(r->sp, at("archive"), &fault), QM_OK, "%s", fault.text);
+    run_close(r);
+}
+
+Test(spool, a_directory_that_became_a_link_is_not_followed)
+{
+    mkdir(at("spool/a"), 0755);
+    mkdir(at("precious"), 0755);
+    put("spool/a/x.mpk", "mine");
+    put("precious/x.mpk", "precious");
+    struct run *r = run_open("r1");
+    run_add(r, NULL);
+    run_take(r);
+    cr_assert_eq(rename(at("spool/a"), at("spool/b")), 0);
+    cr_assert_eq(symlink(at("precious"), at("spool/a")), 0);
+    qm_spool_abandon(r->sp);
+    cr_expect_str_eq(text_of("precious/x.mpk"), "precious");
+    cr_expect_str_eq(text_of("spool/x.mpk"), "mine", "its directory is gone: it is in the spool itself");
+    run_close(r);
+    unlink(at("spool/x.mpk"));
+    r = run_open("r2");
+    run_add(r, NULL);
+    run_take(r);
+    cr_expect_eq(qm_spool_files(r->sp), 0);
+    run_read(r);
+    run_commit(r);
+    qm_spool_finish(r->sp);
+    cr_expect_str_eq(text_of("precious/x.mpk"), "precious");
+    run_close(r);
+}
+
+Test(spool, recovery_both_ways)
+{
+    for (int way = 0; way < 2; way++) {
+        mkdir(at("spool/d"), 0755);
+        put("spool/a.mpk", "a");
+        put("spool/d/bad.mpk", "bad");
+        struct run *r = run_open("20260101T000000Z-00000001");
+        run_add(r, NULL);
+        run_take(r);
+        r->spoil = "bad";
+        run_read(r);
+        run_commit(r);
+        run_close(r); /* as if it had been killed */
+        put("spool/a.mpk", "newer");
+        r = run_open("r2");
+        run_add(r, NULL);
+        run_recover(r, way == 0 ? NULL : "20260101T000000Z-00000001");
+        cr_expect_str_eq(text_of("spool/a.mpk"), "newer");
+        cr_expect_eq(there("spool/a.r2-0.mpk"), way == 0);
+        cr_expect_eq(there("spool/d/bad.mpk"), way == 0);
+        cr_expect_eq(there("quarantine/20260101T000000Z-00000001-0-0.mpk") + there("quarantine/20260101T000000Z-00000001-0-1.mpk"), way);
+        cr_expect_str_eq(undone_runs, way == 0 ? "20260101T000000Z-00000001 " : "");
+        cr_expect(!there("spool/.taken-20260101T000000Z-00000001"));
+        unlink(at("spool/a.r2-0.mpk"));
+        unlink(at("spool/d/bad.mpk"));
+        run_close(r);
+    }
+    cr_expect_eq(reports, 0, "%s", said);
+}
+
+Test(spool, archive_keeps_what_was_recorded)
+{
+    struct qm_fault fault = {0};
+    mkdir(at("spool/d"), 0755);
+    put("spool/a.mpk", "a");
+    put("spool/d/b.mpk", "b");
+    struct run *r = run_open("r1");
+    run_add(r, NULL);
+    cr_assert_eq(qm_spool_archive(r->sp, at("archive"), &fault), QM_OK, "%s", fault.text);
+    run_take(r);
+    run_read(r);
+    run_commit(r);
+    qm_spool_finish(r->sp);
+    cr_expect_str_eq(text_of("archive/r1/a.mpk"), "a");
+    cr_expect_str_eq(text_of("archive/r1/d/b.mpk"), "b");
+    cr_expect(!there("spool/a.mpk") && !there("spool/.taken-r1"));
+    cr_expect_eq(reports, 0, "%s", said);
+    run_close(r);
+}
+
+static struct qm_span span(const char *text)
+{
+    return (struct qm_span){(const uint8_t *)text, strlen(text)};
+}
+
+Test(spool, held_evidence_waits_for_its_id)
+{
+    struct qm_fault fault = {0};
+    struct run *r = run_open("r1");
+    run_add(r, NULL);
+    run_take(r);
+    qm_spool_hold(r->sp, span("host/\xc3\xa4 1"), span("old evidence"));
+    qm_spool_hold(r->sp, span("host/\xc3\xa4 1"), span("evidence"));
+    qm_spool_hold(r->sp, span("other"), span("of another"));
+    cr_expect_eq(qm_spool_held(r->sp), 2);
+    run_read(r);
+    run_commit(r);
+    qm_spool_finish(r->sp);
+    run_close(r);
+    r = run_open("r2");
+    run_add(r, NULL);
+    char id[] = "host/\xc3\xa4 1";
+    cr_assert_eq(qm_spool_take(r->sp, r->w, knows_all, id, &fault), QM_OK);
+    cr_expect_eq(qm_spool_files(r->sp), 1);
+    run_read(r);
+    cr_expect_str_eq(r->text, "evidence");
+    cr_expect_eq(strncmp(qm_spool_source(r->sp, qm_worklist_source(r->w, 0)->name), ". (uid ", 7), 0);
+    qm_spool_abandon(r->sp);
+    run_close(r);
+    r = run_open("r3");
+    run_add(r, NULL);
+    cr_assert_eq(qm_spool_take(r->sp, r->w, knows_all, id, &fault), QM_OK);
+    run_read(r);
+    cr_expect_str_eq(r->text, "evidence");
+    run_commit(r);
+    qm_spool_finish(r->sp);
+    run_close(r);
+    r = run_open("r4");
+    run_add(r, NULL);
+    cr_assert_eq(qm_spool_take(r->sp, r->w, knows_all, NULL, &fault), QM_OK);
+    run_read(r);
+    cr_expect_str_eq(r->text, "of another");
+    run_close(r);
+    cr_expect_eq(reports, 0, "%s", said);
+}

@@ -1,0 +1,175 @@
+/* After the transaction: recorded files are removed, archived, or go to quarantine. The same steps for a run that comes to its
+ * end and for one that was killed on the way: each can be done again. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "codec/text.h"
+#include "ingest/plain_reader.h"
+#include "tools/spool_inside.h"
+
+/* The directories that the file at hand is in, and goes to; opened anew when the next file is elsewhere. */
+struct spots {
+    char rel[4096];
+    bool open;
+    int from, archive;
+};
+
+static void spots_close(struct spots *s)
+{
+    if (s->open && s->from >= 0)
+        close(s->from);
+    if (s->open && s->archive >= 0)
+        close(s->archive);
+    s->open = false;
+}
+
+static bool spots_at(struct spots *s, int taken, int archive, const char *rel, size_t len)
+{
+    if (s->open && strlen(s->rel) == len && memcmp(s->rel, rel, len) == 0)
+        return s->from >= 0;
+    spots_close(s);
+    if (len >= sizeof s->rel) {
+        errno = ENAMETOOLONG;
+        return false;
+    }
+    memcpy(s->rel, rel, len);
+    s->rel[len] = '\0';
+    s->open = true;
+    s->archive = -1;
+    s->from = qm_open_beneath(taken, len != 0 ? s->rel : ".", O_RDONLY | O_DIRECTORY);
+    if (s->from >= 0 && archive >= 0)
+        s->archive = spool_make_dirs(archive, s->rel, 0750);
+    return s->from >= 0;
+}
+
+/* The reason file comes first: a file in quarantine without one would be a riddle. */
+static bool write_reason(int dir, const char *name, const struct spool_item *item, const char *run)
+{
+    char text[16384], when[32];
+    time_t now = time(NULL);
+    struct tm utc;
+    gmtime_r(&now, &utc);
+    strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", &utc);
+    struct qm_out o = qm_out_init(text, sizeof text);
+    qm_out_text(&o, "file: ");
+    qm_out_shown(&o, (struct qm_span){(const uint8_t *)item->name, strnlen(item->name, 4096)});
+    qm_out_text(&o, "\nreason: ");
+    qm_out_shown(&o, (struct qm_span){(const uint8_t *)item->why, strlen(item->why)});
+    qm_out_text(&o, "\nrun: ");
+    qm_out_text(&o, run);
+    qm_out_text(&o, "\ntime: ");
+    qm_out_text(&o, when);
+    qm_out_text(&o, "\nbytes: ");
+    qm_out_u64(&o, item->size);
+    qm_out_char(&o, '\n');
+    int fd = openat(dir, name, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+    bool good = fd >= 0 && spool_write(fd, o.p, o.len) && fsync(fd) == 0;
+    int sys = errno;
+    if (fd >= 0)
+        close(fd);
+    errno = sys;
+    return good;
+}
+
+static bool to_quarantine(struct qm_spool *sp, int from, const char *base, const struct spool_item *item, const char *run,
+                          size_t place_idx, size_t item_idx)
+{
+    char name[128], reason[160];
+    snprintf(name, sizeof name, "%s-%zu-%zu.mpk", run, place_idx, item_idx);
+    snprintf(reason, sizeof reason, "%s.reason", name);
+    if (mkdirat(sp->home_fd, "quarantine", 0700) != 0 && errno != EEXIST)
+        return false;
+    int dir = openat(sp->home_fd, "quarantine", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (dir < 0)
+        return false;
+    bool good = write_reason(dir, reason, item, run) && spool_move(from, base, dir, name);
+    int sys = errno;
+    close(dir);
+    errno = sys;
+    return good;
+}
+
+/* False: it stays and should not. */
+static bool dispose_one(struct qm_spool *sp, const struct spool_place *p, const struct spots *s, const char *base,
+                        const struct spool_item *item, const char *run, size_t place_idx, size_t item_idx, bool archived)
+{
+    struct stat st;
+    if (fstatat(s->from, base, &st, AT_SYMLINK_NOFOLLOW) != 0) {
+        if (errno == ENOENT)
+            return true; /* done before */
+        spool_fail(sp, item->name, errno, "cannot look at it after it was recorded; the next run tries again");
+        return false;
+    }
+    if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != item->size) {
+        int to = qm_open_beneath(p->fd, s->rel[0] != '\0' ? s->rel : ".", O_RDONLY | O_DIRECTORY);
+        spool_put_back(sp, p, s->rel, to, s->from, base);
+        if (to >= 0)
+            close(to);
+        spool_fail(sp, item->name, 0, "has changed since it was read: it stays, and is read again");
+        return true;
+    }
+    const char *failure = NULL;
+    if (item->why != NULL) {
+        if (!to_quarantine(sp, s->from, base, item, run, place_idx, item_idx))
+            failure = "was recorded and cannot be moved to quarantine; the next run tries again";
+    } else if (archived) {
+        if (s->archive < 0 || !spool_move(s->from, base, s->archive, base))
+            failure = "was recorded and cannot be moved to the archive; the next run tries again";
+    } else if (unlinkat(s->from, base, 0) != 0) {
+        failure = "was recorded and cannot be removed; the next run tries again";
+    }
+    if (failure != NULL)
+        spool_fail(sp, item->name, errno, failure);
+    return failure == NULL;
+}
+
+bool spool_dispose(struct qm_spool *sp, const struct spool_place *p, int taken, const char *run, size_t place_idx, const char *archive,
+                   const struct spool_item *item, size_t count)
+{
+    bool archived = archive[0] != '\0', all = true;
+    int archive_fd = -1;
+    if (archived && count != 0) {
+        (void)mkdir(archive, 0750);
+        archive_fd = open(archive, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (archive_fd < 0) {
+            spool_fail(sp, archive, errno, "cannot be used as the archive: what was recorded waits for the next run");
+            return false;
+        }
+    }
+    struct spots s = {0};
+    for (size_t i = 0; i < count; i++) {
+        const char *slash = strrchr(item[i].rel, '/');
+        const char *base = slash != NULL ? slash + 1 : item[i].rel;
+        if (!spots_at(&s, taken, archive_fd, item[i].rel, slash != NULL ? (size_t)(slash - item[i].rel) : 0)) {
+            if (errno != ENOENT) {
+                spool_fail(sp, item[i].name, errno, "cannot open the directory it was taken to");
+                all = false;
+            }
+            continue;
+        }
+        all &= dispose_one(sp, p, &s, base, &item[i], run, place_idx, i, archived);
+    }
+    spots_close(&s);
+    if (archive_fd >= 0)
+        close(archive_fd);
+    return all;
+}
+
+void spool_end(struct qm_spool *sp, const struct spool_place *p, int taken, const char *run, bool disposed)
+{
+    char name[SPOOL_RUN_MAX + 16];
+    if (!disposed)
+        return; /* .done says what the next run has to do */
+    spool_back_tree(sp, p, taken);
+    /* .done goes last, and only once the rest is gone for good: without it a file would be read a second time. */
+    if (fsync(taken) != 0)
+        spool_fail_at(sp, p, "", "", errno, "cannot be synced; the next run cleans up");
+    else if (unlinkat(taken, SPOOL_DONE, 0) != 0 && errno != ENOENT)
+        spool_fail_at(sp, p, "", SPOOL_DONE, errno, "cannot be removed");
+    snprintf(name, sizeof name, SPOOL_TAKEN "%s", run);
+    if (unlinkat(p->fd, name, AT_REMOVEDIR) != 0 && errno != ENOTEMPTY && errno != EEXIST)
+        spool_fail_at(sp, p, "", name, errno, "cannot be removed");
+}
