@@ -18,7 +18,7 @@ HOMES = [
     ('sqlite3.h', ['tools/store_*', 'tools/json_read.c']),
     ('liburing*', ['ingest/ring_reader.c']),
     ('xxh*.h', ['engine/table_format.h']),
-    ('msgpack*', ['codec/emit.c', 'tools/gen_machine.h']),
+    ('msgpack*', ['codec/emit.c', 'tools/gen_machine.h', 'tools/result_read.c']),
     ('openssl/*', ['engine/kernel/openssl_*', 'engine/kernel/oracle.c', 'engine/kernel/key.c', 'tools/ak_read.c', 'tools/gen_*']),
     ('*intrin.h', ['engine/kernel/*']),
     ('cpuid.h', ['engine/kernel/cpu.c']),
