@@ -128,7 +128,6 @@ static void write_changes(struct qm_emit *e, const struct qm_result *r)
 static void write_event(struct qm_emit *e, const struct qm_result *r)
 {
     const struct qm_event_diff *d = &r->event;
-    qm_emit_key(e, "event");
     qm_emit_map(e);
     number(e, "index", d->index);
     number(e, "pcr", (uint64_t)r->first_fail);
@@ -142,6 +141,12 @@ static void write_event(struct qm_emit *e, const struct qm_result *r)
     qm_emit_key(e, "proved");
     qm_emit_bool(e, d->proved);
     qm_emit_end(e);
+}
+
+void qm_result_event_json(struct qm_out *out, const struct qm_result *r)
+{
+    struct qm_emit e = qm_emit_init(out, true);
+    write_event(&e, r);
 }
 
 void qm_result_write(struct qm_out *out, const struct qm_result *r, enum qm_format format, bool stages)
@@ -169,8 +174,10 @@ void qm_result_write(struct qm_out *out, const struct qm_result *r, enum qm_form
         number(&e, "first_fail", (uint64_t)r->first_fail);
     if (r->reason == QM_PCR_MISMATCH && r->proven)
         write_changes(&e, r);
-    if (r->has_event)
+    if (r->has_event) {
+        qm_emit_key(&e, "event");
         write_event(&e, r);
+    }
     if (r->has_clock && r->status != QM_TRUSTED)
         bytes(&e, "pcr_digest", r->pcr_digest.p, r->pcr_digest.len);
     if (r->has_attest)
@@ -188,6 +195,14 @@ void qm_result_write(struct qm_out *out, const struct qm_result *r, enum qm_form
     number(&e, "checked", r->checked_ms);
     if (r->has_baseline)
         number(&e, "baseline", r->baseline);
+    if (r->set_a != 0) {
+        qm_emit_key(&e, "sets");
+        qm_emit_array(&e);
+        qm_emit_u64(&e, r->set_a);
+        if (r->set_b != 0)
+            qm_emit_u64(&e, r->set_b);
+        qm_emit_end(&e);
+    }
     if (r->beacon != 0)
         number(&e, "beacon", r->beacon);
     if (r->has_state) {

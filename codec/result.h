@@ -118,6 +118,8 @@ enum { QM_SOURCE_MAX = 8192, QM_RESULT_MAX = 64 * 1024 };
 
 /* Append one record (NDJSON: a line). stages: say the stages of a trusted record too. out must have QM_RESULT_MAX bytes left. */
 void qm_result_write(struct qm_out *out, const struct qm_result *r, enum qm_format format, bool stages);
+/* The event that differs alone (r->has_event), as a JSON object. */
+void qm_result_event_json(struct qm_out *out, const struct qm_result *r);
 void qm_run_write(struct qm_out *out, const struct qm_run *r, enum qm_format format);
 
 #endif

@@ -474,6 +474,10 @@ static void conclude(struct item *it, struct qm_result *out)
         reason = QM_LOG_REQUIRED;
     }
     say(out, status, reason);
+    if (c.set != NULL) {
+        out->set_a = c.set->set_no;
+        out->set_b = c.set->pair_no;
+    }
     out->stage_count = (uint8_t)qm_stages(value, baselined, c.set, out->stage, &out->first_fail);
 }
 
@@ -499,6 +503,7 @@ static void result(const struct qm_verifier *v, const struct qm_record *r, struc
     if ((it->passed & CHECK_ENROLLED) != 0) {
         out->has_baseline = true;
         out->baseline = it->instance->generation;
+        out->slot = it->instance->slot;
     }
     if (!authentic(it))
         return;

@@ -80,6 +80,8 @@ static void same(const struct qm_result *x, const struct qm_result *r)
     cr_expect_eq(x->checked_ms, r->checked_ms);
     cr_expect_eq(x->baseline, r->baseline);
     cr_expect_eq(x->beacon, r->beacon);
+    cr_expect_eq(x->set_a, r->set_a);
+    cr_expect_eq(x->set_b, r->set_b);
     cr_expect(qm_span_eq(x->pcr_digest, r->pcr_digest));
     cr_assert_eq(x->stage_count, 2);
     for (unsigned i = 0; i < 2; i++) {

@@ -8,6 +8,8 @@ int qm_cmd_enroll(int argc, char **argv);
 int qm_cmd_verify(int argc, char **argv);
 int qm_cmd_log(int argc, char **argv);
 int qm_cmd_gen(int argc, char **argv);
+int qm_cmd_run(int argc, char **argv);
+int qm_cmd_apply(int argc, char **argv);
 int qm_cmd_cpu(int argc, char **argv);
 
 #endif

@@ -16,6 +16,8 @@ static const struct {
     {"init", qm_cmd_init, "makes the home"},
     {"enroll", qm_cmd_enroll, "adds or updates instances"},
     {"verify", qm_cmd_verify, "evidence in, results out; changes no state"},
+    {"run", qm_cmd_run, "the cron job: verifies the spool, records it, alerts, removes what was recorded"},
+    {"apply", qm_cmd_apply, "feeds results of verify into the home, as a run would"},
     {"gen", qm_cmd_gen, "make a synthetic fleet, and measure it again"},
     {"log", qm_cmd_log, "an event log decoded, with its replayed PCRs"},
     {"cpu", qm_cmd_cpu, "kernels found, chosen, and why"},

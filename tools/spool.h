@@ -67,6 +67,8 @@ uint64_t qm_spool_not_held(const struct qm_spool *sp, uint64_t *bytes);
  * spools, everything else is written down and synced. After an error: abandon. After a transaction of which nobody can say whether
  * it was committed: close, so that the next run's recovery looks. */
 qm_err qm_spool_commit(struct qm_spool *sp, const struct qm_worklist *w, struct qm_fault *fault) QM_MUST_USE;
+/* Was this file read whole, so that its results stand? What was not goes back and is read again. name as for qm_spool_source. */
+bool qm_spool_recorded(const struct qm_spool *sp, const struct qm_worklist *w, const char *name);
 /* After the transaction. What cannot be done now is reported and left for the next run's recovery. */
 void qm_spool_finish(struct qm_spool *sp);
 /* Nothing was recorded: every file goes back. */

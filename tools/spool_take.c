@@ -319,6 +319,12 @@ const char *qm_spool_source(const struct qm_spool *sp, const char *name)
     return sp->source[sp->file[n->file].source].label;
 }
 
+bool qm_spool_recorded(const struct qm_spool *sp, const struct qm_worklist *w, const char *name)
+{
+    const struct spool_name *n = (const void *)(name - offsetof(struct spool_name, text));
+    return qm_worklist_source(w, sp->file[n->file].idx)->state == QM_SOURCE_READ;
+}
+
 void qm_spool_quarantine(struct qm_spool *sp, const char *name, const char *why)
 {
     const struct spool_name *n = (const void *)(name - offsetof(struct spool_name, text));

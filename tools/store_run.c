@@ -76,7 +76,8 @@ qm_err qm_store_changed_since(struct qm_store *s, uint64_t generation, uint64_t 
     size_t room = 0;
     *slots = NULL;
     *count = 0;
-    sqlite3_stmt *st = store_sql(s, "SELECT slot FROM instance WHERE generation > ?1 ORDER BY slot", fault);
+    sqlite3_stmt *st = store_sql(s, "SELECT slot FROM instance WHERE generation > ?1"
+                                    " OR grp IN (SELECT name FROM grp WHERE generation > ?1) ORDER BY slot", fault);
     if (st == NULL)
         return QM_E_STORE;
     sqlite3_bind_int64(st, 1, (sqlite3_int64)generation);

@@ -1,0 +1,322 @@
+/* run: the cron job. Takes the spool in, judges it, records it in one transaction, then removes what was recorded. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "engine/pool.h"
+#include "tools/command.h"
+#include "tools/commit.h"
+#include "tools/options.h"
+#include "tools/setup.h"
+#include "tools/spool.h"
+#include "tools/store_run.h"
+
+struct request {
+    const char *home, *archive, *results, *crypto, *io, *exit;
+    uint64_t workers, audit, max_seconds;
+    unsigned verbose;
+    bool json;
+    char **spools;
+    int spool_count;
+};
+
+/* What a run holds; opened from top to bottom, closed the other way round. */
+struct night {
+    const struct request *q;
+    char id[32], table_path[4096 + 64];
+    int lock;
+    struct qm_store *store;
+    struct qm_table *table;
+    struct qm_kernels kernels;
+    struct qm_worklist *list;
+    struct qm_spool *spool;
+    struct qm_events_missing missing;
+    struct qm_outcomes *outcomes[QM_WORKERS_MAX];
+    struct qm_event_keep *kept[QM_WORKERS_MAX];
+    unsigned opened;
+    struct qm_run run;
+    struct qm_pipeline_stats stats;
+    struct qm_judgment judgment;
+    int signalled;
+};
+
+/* ---- in the workers ------------------------------------------------------------------------------------------------------ */
+
+static qm_err take_results(void *ctx, unsigned worker, const struct qm_record *records, const struct qm_result *results, size_t count,
+                           struct qm_fault *fault)
+{
+    struct night *n = ctx;
+    qm_err err = QM_OK;
+    for (size_t i = 0; err == QM_OK && i < count; i++) {
+        const struct qm_record *rec = &records[i];
+        qm_event_keep_take(n->kept[worker], rec, &results[i]);
+        if (rec->bad_file != NULL)
+            qm_spool_quarantine(n->spool, (const char *)rec->source.p, rec->bad_file);
+        if (results[i].reason == QM_UNKNOWN_INSTANCE)
+            qm_spool_hold(n->spool, rec->evidence.id, rec->evidence.record);
+        err = qm_outcomes_add(n->outcomes[worker], &results[i], fault);
+    }
+    return err;
+}
+
+/* Names of sources are the worklist's, so the pointer says which. */
+static const char *source_of(void *ctx, struct qm_span source)
+{
+    return qm_spool_source(ctx, (const char *)source.p);
+}
+
+/* ---- the run, step by step ------------------------------------------------------------------------------------------------ */
+
+static qm_err open_home(struct night *n, struct qm_fault *fault)
+{
+    bool built;
+    qm_err err = qm_home_file(n->table_path, sizeof n->table_path, n->q->home, "fleet.tbl", fault);
+    if (err == QM_OK)
+        err = qm_store_open(&n->store, n->q->home, true, fault);
+    if (err == QM_OK)
+        err = qm_run_lock(n->q->home, &n->lock, fault);
+    if (err == QM_OK)
+        err = qm_store_publish(n->store, &built, fault); /* a table of another version, or behind the store */
+    if (err == QM_OK)
+        err = qm_table_open(&n->table, n->table_path, fault);
+    if (err == QM_OK)
+        err = qm_run_id(n->id, sizeof n->id, fault);
+    n->run.run = n->id;
+    n->run.version = QM_VERSION;
+    n->run.start_ms = qm_now_ms();
+    n->run.generation = n->table != NULL ? qm_table_generation(n->table) : 0;
+    return err;
+}
+
+static qm_err was_committed(void *ctx, const char *run, bool *committed, struct qm_fault *fault)
+{
+    return qm_store_run_known(ctx, run, committed, fault);
+}
+
+static bool is_enrolled(void *ctx, struct qm_span id)
+{
+    uint64_t slot = 0;
+    return qm_store_slot(ctx, id, &slot, NULL) == QM_OK && slot != 0;
+}
+
+static qm_err open_spool(struct night *n, struct qm_fault *fault)
+{
+    static char command[] = "run";
+    const struct qm_spool_past past = {.committed = was_committed, .ctx = n->store};
+    qm_err err = qm_worklist_open(&n->list, qm_setup_report, command, fault);
+    if (err == QM_OK)
+        err = qm_spool_open(&n->spool, n->q->home, n->id, qm_setup_report, command, fault);
+    if (err == QM_OK && n->q->spool_count == 0)
+        err = qm_spool_add(n->spool, NULL, fault);
+    for (int i = 0; err == QM_OK && i < n->q->spool_count; i++)
+        err = qm_spool_add(n->spool, n->q->spools[i], fault);
+    if (err == QM_OK && n->q->archive != NULL)
+        err = qm_spool_archive(n->spool, n->q->archive, fault);
+    if (err == QM_OK)
+        err = qm_spool_recover(n->spool, &past, fault);
+    if (err == QM_OK)
+        err = qm_commit_recover(n->store, n->q->home, fault);
+    if (err == QM_OK)
+        err = qm_spool_take(n->spool, n->list, is_enrolled, n->store, fault);
+    if (err == QM_OK && qm_spool_others(n->spool) != 0)
+        fprintf(stderr, "quotemill run: %llu names in the spool are no *.mpk files and stay\n", (unsigned long long)qm_spool_others(n->spool));
+    return err;
+}
+
+static qm_err open_workers(struct night *n, struct qm_fault *fault)
+{
+    qm_err err = qm_store_events_missing(n->store, &n->missing, fault);
+    while (err == QM_OK && n->opened < n->q->workers) {
+        err = qm_outcomes_open(&n->outcomes[n->opened], QM_OUTCOME_BORROW, fault);
+        if (err == QM_OK)
+            err = qm_event_keep_open(&n->kept[n->opened], &n->missing, QM_EVENT_KEEP_BYTES, fault);
+        n->opened++;
+    }
+    return err;
+}
+
+static qm_err verify(struct night *n, struct qm_fault *fault)
+{
+    struct timespec deadline;
+    struct qm_pipeline_options options = {
+        .workers = (unsigned)n->q->workers,
+        .audit = n->q->audit,
+        .out_fd = -1,
+        .sink = take_results,
+        .sink_ctx = n,
+        .progress = isatty(STDERR_FILENO) == 1,
+    };
+    clock_gettime(CLOCK_MONOTONIC, &deadline);
+    deadline.tv_sec += (time_t)n->q->max_seconds;
+    if (n->q->max_seconds != 0)
+        options.deadline = &deadline;
+    qm_err err = qm_setup_io("run", n->q->io, &options.io, fault);
+    if (err == QM_OK)
+        err = qm_setup_kernels(n->q->crypto, &n->kernels, fault);
+    if (err != QM_OK)
+        return err;
+    qm_setup_name_kernels(&n->kernels, &n->run);
+    return qm_pipeline_run(n->list, n->table, &n->kernels, &options, &n->run, &n->stats, &n->signalled, fault);
+}
+
+/* Files that broke while they were read go back to the spool and are read again: what they said so far does not count. */
+static void drop_unread(struct night *n)
+{
+    for (unsigned i = 0; i < n->opened && qm_worklist_errors(n->list) != 0; i++) {
+        struct qm_outcome_cursor at = {NULL, 0};
+        for (struct qm_result *r; (r = qm_outcomes_next(n->outcomes[i], &at)) != NULL;)
+            if (!qm_spool_recorded(n->spool, n->list, (const char *)r->source.p)) {
+                qm_outcomes_drop(n->outcomes[i], r);
+                n->run.records--;
+            }
+    }
+}
+
+static qm_err record(struct night *n, struct qm_fault *fault)
+{
+    const struct qm_commit_options options = {.command = "run",
+                                              .home = n->q->home,
+                                              .results = n->q->results,
+                                              .source_of = source_of,
+                                              .source_ctx = n->spool,
+                                              .kept = n->kept,
+                                              .kept_count = n->opened,
+                                              .missing = &n->missing};
+    qm_err err = qm_spool_commit(n->spool, n->list, fault);
+    if (err == QM_OK)
+        drop_unread(n);
+    return err == QM_OK ? qm_commit(n->store, n->outcomes, n->opened, &n->run, &options, &n->judgment, fault) : err;
+}
+
+static qm_err whole_run(struct night *n, bool *recorded, struct qm_fault *fault)
+{
+    bool built;
+    qm_err err = open_home(n, fault);
+    if (err == QM_OK)
+        err = open_spool(n, fault);
+    if (err == QM_OK)
+        err = open_workers(n, fault);
+    if (err == QM_OK)
+        err = verify(n, fault);
+    if (err == QM_OK)
+        err = record(n, fault);
+    *recorded = err == QM_OK;
+    if (n->spool != NULL && !*recorded)
+        qm_spool_abandon(n->spool);
+    if (err == QM_OK)
+        qm_spool_finish(n->spool);
+    return err == QM_OK ? qm_store_publish(n->store, &built, fault) : err;
+}
+
+/* ---- what it says --------------------------------------------------------------------------------------------------------- */
+
+static void say(const struct night *n)
+{
+    const struct qm_run *r = &n->run;
+    const struct qm_judgment *j = &n->judgment;
+    char text[8192];
+    if (n->q->json) {
+        struct qm_out o = qm_out_init(text, sizeof text);
+        qm_run_write(&o, r, QM_FORMAT_NDJSON);
+        fwrite(o.p, 1, o.len, stdout);
+    }
+    if (n->q->verbose == 0 && isatty(STDERR_FILENO) != 1)
+        return;
+    fprintf(stderr, "quotemill run: %s: %llu records of %llu files:", n->id, (unsigned long long)r->records, (unsigned long long)r->files);
+    for (unsigned i = 0; i < QM_STATUS_COUNT; i++)
+        if (r->by_status[i] != 0)
+            fprintf(stderr, " %llu %s", (unsigned long long)r->by_status[i], qm_status_name((enum qm_status)i));
+    fprintf(stderr, "; alerts: %llu opened, %llu repeated, %llu resolved; %llu learned; %llu became unmeasured\n",
+            (unsigned long long)j->opened, (unsigned long long)j->repeated, (unsigned long long)j->resolved,
+            (unsigned long long)j->learned, (unsigned long long)j->unmeasured);
+}
+
+static int exit_code(const struct night *n)
+{
+    const struct qm_run *r = &n->run;
+    const struct qm_judgment *j = &n->judgment;
+    if (n->signalled != 0)
+        fputs("quotemill run: stopped by a signal; what was read is recorded, the rest stays in the spool\n", stderr);
+    if (j->clock_behind)
+        fputs("quotemill run: the system's clock is behind the end of the last run; no machine was called unmeasured\n", stderr);
+    if (n->signalled != 0 || j->clock_behind || qm_worklist_errors(n->list) + qm_spool_errors(n->spool) != 0)
+        return QM_EXIT_ENVIRONMENT;
+    if (strcmp(n->q->exit, "new") == 0)
+        return j->opened != 0 ? QM_EXIT_FOUND : QM_EXIT_OK;
+    return r->by_status[QM_UNTRUSTED] + r->by_status[QM_INVALID] + j->unmeasured != 0 ? QM_EXIT_FOUND : QM_EXIT_OK;
+}
+
+static void close_all(struct night *n)
+{
+    for (unsigned i = 0; i < n->opened; i++) {
+        qm_outcomes_close(n->outcomes[i]);
+        qm_event_keep_close(n->kept[i]);
+    }
+    qm_events_missing_free(&n->missing);
+    qm_spool_close(n->spool);
+    qm_worklist_close(n->list);
+    qm_table_close(n->table);
+    qm_store_close(n->store);
+    if (n->lock >= 0)
+        close(n->lock);
+}
+
+static int run_request(const struct request *q)
+{
+    struct qm_fault fault = {0};
+    struct night *n = calloc(1, sizeof *n);
+    bool recorded = false;
+    if (n == NULL) {
+        qm_fail(&fault, QM_E_NOMEM, 0, "no memory for the run");
+        return qm_complain("run", &fault);
+    }
+    n->q = q;
+    n->lock = -1;
+    qm_err err = whole_run(n, &recorded, &fault);
+    if (recorded)
+        say(n);
+    int code = err == QM_OK ? exit_code(n) : qm_complain("run", &fault);
+    if (qm_stdout_close("run") != QM_EXIT_OK && code <= QM_EXIT_FOUND)
+        code = QM_EXIT_ENVIRONMENT;
+    close_all(n);
+    free(n);
+    return code;
+}
+
+int qm_cmd_run(int argc, char **argv)
+{
+    static const char *const cryptos[] = {"auto", "openssl", NULL};
+    static const char *const ios[] = {"auto", "uring", "read", NULL};
+    static const char *const exits[] = {"found", "new", NULL};
+    struct request q = {.io = "auto", .exit = "found", .workers = qm_setup_cpus(), .audit = 1024};
+    const char *home = NULL;
+    const struct qm_option options[] = {
+        QM_HOME_OPTION(&home),
+        {.name = "archive", .kind = QM_OPT_TEXT, .to = &q.archive, .value = "DIR", .help = "move recorded files there instead of removing them"},
+        {.name = "results", .kind = QM_OPT_TEXT, .to = &q.results, .value = "FILE",
+         .help = "where the results go: a file, '-' for standard output, 'none' (default: HOME/results/RUN.mpk)"},
+        {.name = "max-seconds", .kind = QM_OPT_COUNT, .to = &q.max_seconds, .value = "N", .help = "stop reading after that time; the rest stays for the next run"},
+        {.name = "exit", .kind = QM_OPT_CHOICE, .to = &q.exit, .help = "when to exit with 1: anything was found (default), or only when the run opened an alert", .choices = exits},
+        {.name = "workers", .kind = QM_OPT_COUNT, .to = &q.workers, .value = "N", .help = "worker threads (default: one for each CPU)", .min = 1, .max = QM_WORKERS_MAX},
+        {.name = "crypto", .kind = QM_OPT_CHOICE, .to = &q.crypto, .help = "kernels: the fastest that run here, or OpenSSL's arithmetic (default: $QM_KERNEL, else auto)", .choices = cryptos},
+        {.name = "io", .kind = QM_OPT_CHOICE, .to = &q.io, .help = "how files are read (default: auto)", .choices = ios},
+        {.name = "audit", .kind = QM_OPT_COUNT, .to = &q.audit, .value = "N", .help = "check one in N valid signatures again with OpenSSL (default 1024; 0: none)"},
+        {.name = "json", .kind = QM_OPT_FLAG, .to = &q.json, .help = "the run record on standard output"},
+        {.name = "verbose", .letter = 'v', .kind = QM_OPT_TALLY, .to = &q.verbose, .help = "say what the run did on standard error"},
+    };
+    const struct qm_usage usage = {
+        "run", "[SPOOL…]",
+        "The cron job: verifies what is spooled, records it, alerts, then removes what was recorded.",
+        "SPOOL is a directory (default: HOME/spool); its *.mpk are taken, recursively, other names are counted and stay.\n"
+        "Killed at any moment, the next run finishes or begins anew: no record is lost or counted twice.\n"
+        "Exit codes: 0 nothing wrong, 1 something is untrusted, invalid, or became unmeasured, 3 the environment failed,\n"
+        "75 another run holds the home.\n"};
+    int first, code;
+    if (!qm_options_parse(&usage, options, QM_COUNT(options), argc, argv, 0, -1, &first, &code))
+        return code;
+    q.home = qm_home_path(home);
+    q.spools = argv + first;
+    q.spool_count = argc - first;
+    return run_request(&q);
+}

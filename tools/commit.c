@@ -1,0 +1,240 @@
+#include "tools/commit.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "tools/store_run.h"
+
+enum { BUFFER = 256 * 1024, PATH_ROOM = 4096 + 320 };
+static const char unfinished[] = ".part"; /* behind the name of results whose run is not committed */
+
+/* ---- the lock ---------------------------------------------------------------------------------------------------------- */
+
+qm_err qm_run_lock(const char *home, int *fd, struct qm_fault *fault)
+{
+    char path[PATH_ROOM];
+    *fd = -1;
+    qm_err err = qm_home_file(path, sizeof path, home, "run.lock", fault);
+    if (err != QM_OK)
+        return err;
+    *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640);
+    if (*fd < 0)
+        return qm_fail(fault, QM_E_IO, errno, "cannot open %s", path);
+    while (flock(*fd, LOCK_EX | LOCK_NB) != 0) {
+        if (errno == EINTR)
+            continue;
+        err = errno == EWOULDBLOCK ? qm_fail(fault, QM_E_BUSY, 0, "another run holds the home %s", home)
+                                   : qm_fail(fault, QM_E_IO, errno, "cannot lock %s", path);
+        close(*fd);
+        *fd = -1;
+        return err;
+    }
+    return QM_OK;
+}
+
+/* ---- results ----------------------------------------------------------------------------------------------------------- */
+
+struct results {
+    int fd;              /* -1: none are written */
+    bool ours;           /* a file that we made */
+    struct qm_out out;
+    char path[PATH_ROOM];  /* of the file in the end; "" where we do not rename it */
+    char part[PATH_ROOM];
+};
+
+static qm_err results_flush(struct results *r, struct qm_fault *fault)
+{
+    const char *p = r->out.p;
+    size_t left = r->out.len;
+    r->out.len = 0;
+    while (left != 0) {
+        ssize_t n = write(r->fd, p, left);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return errno == EPIPE ? qm_fail(fault, QM_E_CLOSED, 0, "the reader of the results went away")
+                                  : qm_fail(fault, QM_E_IO, errno, "cannot write the results");
+        p += n;
+        left -= (size_t)n;
+    }
+    return QM_OK;
+}
+
+static qm_err results_open(struct results *r, const struct qm_commit_options *o, const char *run, struct qm_fault *fault)
+{
+    *r = (struct results){.fd = -1};
+    if (o->results != NULL && strcmp(o->results, "none") == 0)
+        return QM_OK;
+    char *room = malloc(BUFFER + QM_RESULT_MAX);
+    if (room == NULL)
+        return qm_fail(fault, QM_E_NOMEM, 0, "no memory to write the results");
+    r->out = qm_out_init(room, BUFFER + QM_RESULT_MAX);
+    if (o->results != NULL && strcmp(o->results, "-") == 0) {
+        r->fd = STDOUT_FILENO;
+        return QM_OK;
+    }
+    int n = o->results != NULL ? snprintf(r->path, sizeof r->path, "%s", o->results)
+                               : snprintf(r->path, sizeof r->path, "%s/results/%s.mpk", o->home, run);
+    if (n < 0 || (size_t)n >= sizeof r->path - sizeof unfinished)
+        return qm_fail(fault, QM_E_LIMIT, 0, "the path of the results is too long");
+    memcpy(r->part, r->path, (size_t)n);
+    memcpy(r->part + n, unfinished, sizeof unfinished);
+    r->fd = open(r->part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0640);
+    r->ours = r->fd >= 0;
+    return r->fd >= 0 ? QM_OK : qm_fail(fault, QM_E_IO, errno, "cannot write the results to %s", r->part);
+}
+
+static qm_err results_write(struct results *r, struct qm_outcomes *const *outcomes, unsigned count, const struct qm_run *run,
+                            struct qm_fault *fault)
+{
+    qm_err err = QM_OK;
+    if (r->fd < 0)
+        return QM_OK;
+    for (unsigned i = 0; err == QM_OK && i < count; i++) {
+        struct qm_outcome_cursor at = {NULL, 0};
+        for (struct qm_result *x; err == QM_OK && (x = qm_outcomes_next(outcomes[i], &at)) != NULL;) {
+            qm_result_write(&r->out, x, QM_FORMAT_MSGPACK, false);
+            if (r->out.len >= BUFFER)
+                err = results_flush(r, fault);
+        }
+    }
+    if (err == QM_OK)
+        qm_run_write(&r->out, run, QM_FORMAT_MSGPACK);
+    if (err == QM_OK)
+        err = results_flush(r, fault);
+    if (err == QM_OK && r->ours && fdatasync(r->fd) != 0)
+        err = qm_fail(fault, QM_E_IO, errno, "cannot sync the results in %s", r->part);
+    return err;
+}
+
+/* The directory of a file, synced. */
+static qm_err sync_directory_of(const char *path, struct qm_fault *fault)
+{
+    char dir[PATH_ROOM];
+    snprintf(dir, sizeof dir, "%s", path);
+    char *slash = strrchr(dir, '/');
+    if (slash == NULL)
+        snprintf(dir, sizeof dir, ".");
+    else
+        slash[slash == dir ? 1 : 0] = '\0';
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    qm_err err = fd >= 0 && fsync(fd) == 0 ? QM_OK : qm_fail(fault, QM_E_IO, errno, "cannot sync %s", dir);
+    if (fd >= 0)
+        close(fd);
+    return err;
+}
+
+/* Committed: the results get their name. */
+static qm_err results_publish(struct results *r, struct qm_fault *fault)
+{
+    if (!r->ours)
+        return QM_OK;
+    if (rename(r->part, r->path) != 0)
+        return qm_fail(fault, QM_E_IO, errno, "cannot name the results %s", r->path);
+    r->ours = false;
+    return QM_OK;
+}
+
+static void results_close(struct results *r)
+{
+    if (r->fd >= 0 && r->fd != STDOUT_FILENO)
+        close(r->fd);
+    if (r->ours)
+        unlink(r->part);
+    free(r->out.p);
+}
+
+qm_err qm_commit_recover(struct qm_store *s, const char *home, struct qm_fault *fault)
+{
+    char dir[PATH_ROOM];
+    qm_err err = qm_home_file(dir, sizeof dir, home, "results", fault);
+    if (err != QM_OK)
+        return err;
+    DIR *d = opendir(dir);
+    if (d == NULL)
+        return qm_fail(fault, QM_E_IO, errno, "cannot open %s", dir);
+    for (struct dirent *e; err == QM_OK && (e = readdir(d)) != NULL;) {
+        const size_t len = strlen(e->d_name), tail = strlen(".mpk.part");
+        char run[256];
+        bool known;
+        if (len <= tail || strcmp(e->d_name + len - tail, ".mpk.part") != 0)
+            continue;
+        snprintf(run, sizeof run, "%.*s", (int)(len - tail), e->d_name);
+        err = qm_store_run_known(s, run, &known, fault);
+        char name[256 + 8];
+        snprintf(name, sizeof name, "%s.mpk", run);
+        if (err == QM_OK && (known ? renameat(dirfd(d), e->d_name, dirfd(d), name) : unlinkat(dirfd(d), e->d_name, 0)) != 0 && errno != ENOENT)
+            err = qm_fail(fault, QM_E_IO, errno, "cannot settle %s/%s", dir, e->d_name);
+    }
+    closedir(d);
+    return err;
+}
+
+/* ---- the transaction --------------------------------------------------------------------------------------------------- */
+
+static qm_err keep_events(struct qm_store *s, const struct qm_commit_options *o, struct qm_fault *fault)
+{
+    qm_err err = QM_OK;
+    for (unsigned i = 0; err == QM_OK && i < o->kept_count; i++)
+        err = qm_event_keep_store(o->kept[i], s, fault);
+    return err == QM_OK && o->missing != NULL ? qm_store_events_settle(s, o->missing, fault) : err;
+}
+
+static qm_err write_row(struct qm_store *s, const struct qm_judgment *j, const struct qm_run *run, const char *kind, struct qm_fault *fault)
+{
+    char text[8192];
+    struct qm_out o = qm_out_init(text, sizeof text);
+    qm_run_write(&o, run, QM_FORMAT_NDJSON);
+    if (o.full)
+        return qm_fail(fault, QM_E_LIMIT, 0, "the run record is too long");
+    text[o.len - 1] = '\0'; /* the newline */
+    const struct qm_run_row row = {.id = run->run, .kind = kind, .start_ms = run->start_ms, .end_ms = run->end_ms,
+                                   .records = run->records, .generation = run->generation, .complete = run->complete, .record = text};
+    return qm_store_run_add(s, j->run_no, &row, fault);
+}
+
+/* Inside the transaction. */
+static qm_err record(struct qm_store *s, struct qm_outcomes *const *outcomes, unsigned count, struct qm_run *run,
+                     const struct qm_commit_options *o, struct results *results, struct qm_judgment *out, struct qm_fault *fault)
+{
+    const struct qm_judge_options judge = {.run = run->run, .start_ms = run->start_ms, .end_ms = run->end_ms,
+                                           .generation = run->generation, .source_of = o->source_of, .source_ctx = o->source_ctx};
+    qm_err err = qm_judge(s, outcomes, count, &judge, out, fault);
+    if (err == QM_OK)
+        err = keep_events(s, o, fault);
+    if (err != QM_OK)
+        return err;
+    memcpy(run->by_status, out->by_status, sizeof run->by_status);
+    memcpy(run->by_reason, out->by_reason, sizeof run->by_reason);
+    err = results_open(results, o, run->run, fault);
+    if (err == QM_OK)
+        err = results_write(results, outcomes, count, run, fault);
+    if (err == QM_OK && results->ours)
+        err = sync_directory_of(results->part, fault);
+    return err == QM_OK ? write_row(s, out, run, o->command, fault) : err;
+}
+
+qm_err qm_commit(struct qm_store *s, struct qm_outcomes *const *outcomes, unsigned count, struct qm_run *run,
+                 const struct qm_commit_options *options, struct qm_judgment *out, struct qm_fault *fault)
+{
+    struct results results = {.fd = -1};
+    qm_err err = qm_store_begin(s, fault);
+    if (err != QM_OK)
+        return err;
+    err = record(s, outcomes, count, run, options, &results, out, fault);
+    if (err == QM_OK) {
+        err = qm_store_commit(s, fault);
+        results.ours &= err == QM_OK; /* whether it is true is not known then: the next run settles it */
+    }
+    if (err != QM_OK)
+        qm_store_rollback(s);
+    if (err == QM_OK)
+        err = results_publish(&results, fault);
+    results_close(&results);
+    return err;
+}

@@ -1,0 +1,34 @@
+/* Recording a run: its outcomes are judged, the results written and synced, and all of it becomes true in one transaction.
+ *
+ *   begin -> judge -> results synced under a name that says "not yet" -> the run's row -> commit -> results under their name
+ *
+ * Killed before the commit, nothing happened; killed after it, the next run finishes (qm_commit_recover). */
+#ifndef QM_COMMIT_H
+#define QM_COMMIT_H
+
+#include "tools/event_keep.h"
+#include "tools/judge.h"
+
+struct qm_commit_options {
+    const char *command;           /* "run", "apply": for messages, and the kind of the run's row */
+    const char *home;
+    const char *results;           /* file for the results; "-": stdout; "none"; NULL: HOME/results/RUN.mpk */
+    const char *(*source_of)(void *ctx, struct qm_span source);
+    void *source_ctx;
+    struct qm_event_keep *const *kept; /* what the workers kept of logs; kept_count 0: nothing */
+    unsigned kept_count;
+    const struct qm_events_missing *missing; /* NULL where nothing is kept */
+};
+
+/* run: as the pipeline, or the stream, left it; by_status and by_reason are counted anew. QM_OK: recorded. */
+qm_err qm_commit(struct qm_store *s, struct qm_outcomes *const *outcomes, unsigned count, struct qm_run *run,
+                 const struct qm_commit_options *options, struct qm_judgment *out, struct qm_fault *fault) QM_MUST_USE;
+
+/* Results of runs that were killed: those whose run is in the store get their name, the others are removed. */
+qm_err qm_commit_recover(struct qm_store *s, const char *home, struct qm_fault *fault) QM_MUST_USE;
+
+/* The lock of whoever changes what machines are known to have sent (run, apply, restore): HOME/run.lock, held until the
+ * descriptor is closed; no child inherits it. QM_E_BUSY: another has it. */
+qm_err qm_run_lock(const char *home, int *fd, struct qm_fault *fault) QM_MUST_USE;
+
+#endif

@@ -1,0 +1,167 @@
+/* The judgment, from above: outcomes by instance, each instance's records in their own order, then what concerns the whole. */
+#include "tools/judge.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#include "tools/judge_inside.h"
+#include "tools/store_run.h"
+
+/* Outcomes that name an enrolled instance. */
+struct cases {
+    struct case_of *item;
+    size_t count;
+};
+
+static bool authentic(const struct qm_result *r)
+{
+    return r->has_clock;
+}
+
+static int by_slot(const void *a, const void *b)
+{
+    const struct case_of *x = a, *y = b;
+    return x->r->slot < y->r->slot ? -1 : x->r->slot > y->r->slot;
+}
+
+static bool sorted(const struct cases *c)
+{
+    for (size_t i = 1; i < c->count; i++)
+        if (c->item[i - 1].r->slot > c->item[i].r->slot)
+            return false;
+    return true;
+}
+
+/* Lines up what names an instance; what does not is a refusal at once. */
+static qm_err line_up(struct judge *j, struct qm_outcomes *const *outcomes, unsigned count, struct cases *cases, struct qm_fault *fault)
+{
+    size_t total = 0;
+    for (unsigned i = 0; i < count; i++)
+        total += qm_outcomes_count(outcomes[i]);
+    cases->count = 0;
+    cases->item = malloc((total + 1) * sizeof *cases->item);
+    if (cases->item == NULL)
+        return qm_fail(fault, QM_E_NOMEM, 0, "no memory to judge %zu results", total);
+    for (unsigned i = 0; i < count; i++) {
+        struct qm_outcome_cursor at = {NULL, 0};
+        for (struct qm_result *r; (r = qm_outcomes_next(outcomes[i], &at)) != NULL;) {
+            if (r->slot != 0)
+                cases->item[cases->count++] = (struct case_of){r, outcomes[i]};
+            if (authentic(r))
+                continue;
+            qm_err err = judge_refused(j, r, fault);
+            if (err != QM_OK)
+                return err;
+        }
+    }
+    if (!sorted(cases))
+        qsort(cases->item, cases->count, sizeof *cases->item, by_slot);
+    return QM_OK;
+}
+
+/* What a record of this instance proved beyond its signature. */
+static unsigned proof_of(const struct qm_result *r)
+{
+    return (r->proven ? QM_PROOF_VALUES : 0) | (r->log == QM_LOG_REPLAYED ? QM_PROOF_LOG : 0);
+}
+
+/* The order of the TPM's clock, seen from where the ledger stands (counts go round at 2^32, so only that is an order). Of copies
+ * of one quote the one that proves most comes first, so that a stripped one behind it is a duplicate. */
+static int by_clock(const struct qm_result *a, const struct qm_result *b, const struct qm_sequence *from)
+{
+    const int32_t reset_a = (int32_t)(a->reset - from->reset), reset_b = (int32_t)(b->reset - from->reset);
+    if (reset_a != reset_b)
+        return reset_a < reset_b ? -1 : 1;
+    const int32_t restart_a = (int32_t)(a->restart - from->restart), restart_b = (int32_t)(b->restart - from->restart);
+    if (restart_a != restart_b)
+        return restart_a < restart_b ? -1 : 1;
+    if (a->clock_ms != b->clock_ms)
+        return a->clock_ms < b->clock_ms ? -1 : 1;
+    int same = memcmp(a->attest, b->attest, sizeof a->attest);
+    return same != 0 ? same : (int)proof_of(b) - (int)proof_of(a);
+}
+
+static int by_clock_of(const void *a, const void *b, void *from)
+{
+    const struct case_of *x = a, *y = b;
+    if (authentic(x->r) != authentic(y->r))
+        return authentic(x->r) ? -1 : 1;
+    return authentic(x->r) ? by_clock(x->r, y->r, from) : 0;
+}
+
+/* All records that name one instance. */
+static qm_err judge_instance(struct judge *j, struct case_of *first, size_t count, struct qm_fault *fault)
+{
+    struct subject u;
+    qm_err err = judge_subject_open(j, &u, first->r->slot, fault);
+    if (err != QM_OK)
+        return err;
+    if (count > 1)
+        qsort_r(first, count, sizeof *first, by_clock_of, &u.ledger.last);
+    for (size_t i = 0; err == QM_OK && i < count; i++) {
+        if (authentic(first[i].r)) {
+            err = judge_record(j, &u, &first[i], fault);
+        } else if (!u.gone) {
+            qm_ledger_refuse(&u.ledger, first[i].r->reason, first[i].r->checked_ms);
+            u.touched = true;
+        }
+    }
+    return err == QM_OK ? judge_subject_close(j, &u, fault) : err;
+}
+
+static qm_err judge_instances(struct judge *j, const struct cases *cases, struct qm_fault *fault)
+{
+    qm_err err = QM_OK;
+    for (size_t i = 0, n; err == QM_OK && i < cases->count; i += n) {
+        for (n = 1; i + n < cases->count && cases->item[i + n].r->slot == cases->item[i].r->slot; n++)
+            ;
+        err = judge_instance(j, &cases->item[i], n, fault);
+    }
+    return err;
+}
+
+static void count_results(struct judge *j, struct qm_outcomes *const *outcomes, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        struct qm_outcome_cursor at = {NULL, 0};
+        for (const struct qm_result *r; (r = qm_outcomes_next(outcomes[i], &at)) != NULL;) {
+            j->out->by_status[r->status]++;
+            j->out->by_reason[r->reason]++;
+        }
+    }
+}
+
+qm_err qm_judge(struct qm_store *s, struct qm_outcomes *const *outcomes, unsigned count, const struct qm_judge_options *options,
+                struct qm_judgment *out, struct qm_fault *fault)
+{
+    struct judge j = {.store = s, .options = options, .out = out};
+    struct cases cases = {NULL, 0};
+    uint64_t last_end = 0;
+    *out = (struct qm_judgment){0};
+    qm_err err = qm_store_run_next(s, &out->run_no, fault);
+    if (err == QM_OK)
+        err = qm_store_run_last(s, &last_end, fault);
+    if (err == QM_OK)
+        err = qm_live_sets_init(&j.sets, fault);
+    if (err == QM_OK)
+        err = judge_refusals_open(&j.refusals, fault);
+    if (err == QM_OK)
+        err = qm_store_changed_since(s, options->generation, &j.changed, &j.changed_count, fault);
+    out->clock_behind = options->start_ms < last_end;
+    if (err == QM_OK)
+        err = line_up(&j, outcomes, count, &cases, fault);
+    if (err == QM_OK)
+        err = judge_instances(&j, &cases, fault);
+    if (err == QM_OK)
+        err = judge_refusals_raise(&j, fault);
+    if (err == QM_OK)
+        err = judge_silent(&j, fault);
+    if (err == QM_OK)
+        count_results(&j, outcomes, count);
+    free(cases.item);
+    free(j.changed);
+    free(j.policy);
+    judge_refusals_close(j.refusals);
+    qm_live_sets_close(&j.sets);
+    return err;
+}

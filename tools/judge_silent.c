@@ -1,0 +1,250 @@
+/* After the spool was taken in: which machines fell silent, and which stay new. One pass over the ledger finds them; a machine's
+ * silence is a row of its own, unless a good part of its group fell silent at once, or the whole fleet. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "engine/standing.h"
+#include "tools/judge_inside.h"
+#include "tools/store_run.h"
+
+/* Of a group (0: machines without one). */
+struct group_count {
+    uint64_t machines;
+    uint64_t silent;  /* unmeasured now */
+    uint64_t fresh;   /* of them, those that were not before this run */
+};
+
+struct found {
+    uint64_t slot;
+    uint32_t group;
+    bool fresh;       /* silent, and no alert says so yet */
+    bool is_new;      /* not silent: without a baseline for too long */
+};
+
+struct scan {
+    struct judge *j;
+    struct qm_standing_times times; /* but what is its group's */
+    struct group_count *group;
+    size_t group_room;
+    struct found *found;
+    size_t count, room;
+};
+
+static qm_err grow(struct scan *c, uint32_t group, struct qm_fault *fault)
+{
+    if (group >= c->group_room) {
+        const size_t room = (size_t)group + 64;
+        struct group_count *more = realloc(c->group, room * sizeof *more);
+        if (more == NULL)
+            return qm_fail(fault, QM_E_NOMEM, 0, "no memory for %zu groups", room);
+        memset(more + c->group_room, 0, (room - c->group_room) * sizeof *more);
+        c->group = more;
+        c->group_room = room;
+    }
+    if (c->count == c->room) {
+        const size_t room = c->room == 0 ? 1024 : 2 * c->room;
+        struct found *more = realloc(c->found, room * sizeof *more);
+        if (more == NULL)
+            return qm_fail(fault, QM_E_NOMEM, 0, "no memory for %zu silent machines", room);
+        c->found = more;
+        c->room = room;
+    }
+    return QM_OK;
+}
+
+/* `new` is no hiding place. What was learned in this run is new only until the next record. */
+static bool new_for_too_long(const struct qm_ledger *l, const struct qm_standing *s, const struct qm_standing_times *t)
+{
+    return s->status == QM_STANDS_NEW && (l->flags & QM_LEDGER_STATUS) != 0 && l->reason != QM_LEARNED && t->unmeasured_after_ms != 0 &&
+           t->now_ms > (uint64_t)l->enrolled_s * 1000 && t->now_ms - (uint64_t)l->enrolled_s * 1000 > t->unmeasured_after_ms;
+}
+
+static qm_err scan_entry(struct scan *c, uint64_t slot, const struct qm_ledger *l, struct qm_fault *fault)
+{
+    const struct qm_policy *policy;
+    qm_err err = grow(c, l->group, fault);
+    if (err == QM_OK)
+        err = judge_policy(c->j, l->group, &policy, fault);
+    if (err != QM_OK)
+        return err;
+    struct qm_standing_times t = c->times;
+    t.unmeasured_after_ms = policy->unmeasured_after_ms;
+    const struct qm_standing standing = qm_standing_of(l, &t);
+    struct group_count *g = &c->group[l->group];
+    g->machines++;
+    if (standing.status == QM_STANDS_UNMEASURED) {
+        const bool fresh = (l->flags & QM_LEDGER_RAISED_SILENT) == 0;
+        g->silent++;
+        g->fresh += fresh;
+        if (fresh || (l->flags & QM_LEDGER_SILENT_MANY) == 0)
+            c->found[c->count++] = (struct found){slot, l->group, fresh, false};
+    } else if (new_for_too_long(l, &standing, &t)) {
+        c->found[c->count++] = (struct found){slot, l->group, false, true};
+    }
+    return QM_OK;
+}
+
+static qm_err scan_block(void *ctx, uint64_t first, const struct qm_ledger entry[QM_LEDGER_BLOCK], struct qm_fault *fault)
+{
+    qm_err err = QM_OK;
+    for (unsigned i = 0; err == QM_OK && i < QM_LEDGER_BLOCK; i++)
+        if (entry[i].enrolled_s != 0)
+            err = scan_entry(ctx, first + i, &entry[i], fault);
+    return err;
+}
+
+/* Over a twentieth of a group at once, and more than one machine: one row. */
+static bool in_bulk(const struct group_count *g)
+{
+    return g->fresh > 1 && 20 * g->fresh > g->machines;
+}
+
+static qm_err raise_shared(struct scan *c, uint32_t group, const char *subject, uint64_t machines, uint64_t of, struct qm_fault *fault)
+{
+    char detail[96];
+    struct qm_alert_raised raised;
+    snprintf(detail, sizeof detail, "{\"machines\":%llu,\"of\":%llu}", (unsigned long long)machines, (unsigned long long)of);
+    struct qm_alert_new a = {.kind = QM_ALERT_UNMEASURED,
+                             .group_no = group,
+                             .subject = {(const uint8_t *)subject, strlen(subject)},
+                             .detail = detail,
+                             .at_ms = c->times.now_ms};
+    qm_err err = qm_alert_raise(c->j->store, &a, &raised, fault);
+    c->j->out->opened += err == QM_OK && raised.opened;
+    c->j->out->repeated += err == QM_OK && !raised.opened;
+    return err;
+}
+
+static qm_err close_shared(struct scan *c, uint32_t group, const char *subject, struct qm_fault *fault)
+{
+    uint64_t closed;
+    qm_err err = qm_alert_resolve_shared(c->j->store, QM_ALERT_UNMEASURED, group, (struct qm_span){(const uint8_t *)subject, strlen(subject)},
+                                         c->times.now_ms, &closed, fault);
+    c->j->out->resolved += err == QM_OK ? closed : 0;
+    return err;
+}
+
+static qm_err raise_own(struct scan *c, const struct found *f, struct qm_ledger *l, struct qm_fault *fault)
+{
+    struct qm_standing_times t = c->times;
+    const struct qm_policy *policy;
+    qm_err err = judge_policy(c->j, f->group, &policy, fault);
+    if (err != QM_OK)
+        return err;
+    t.unmeasured_after_ms = policy->unmeasured_after_ms;
+    const struct qm_standing standing = qm_standing_of(l, &t);
+    char detail[128];
+    struct qm_alert_raised raised;
+    struct qm_alert_new a = {.slot = f->slot, .group_no = f->group, .at_ms = t.now_ms, .restarts = l->last.reset};
+    if (f->is_new) {
+        a.kind = l->reason == QM_PCR_VALUES_MISSING ? QM_ALERT_PCR_VALUES_MISSING : QM_ALERT_NO_BASELINE;
+    } else {
+        a.kind = QM_ALERT_UNMEASURED;
+        snprintf(detail, sizeof detail, "{\"cause\":\"%s\",\"since\":%llu}", qm_silence_name(standing.silence),
+                 (unsigned long long)standing.since_ms);
+        a.detail = detail;
+    }
+    err = qm_alert_raise(c->j->store, &a, &raised, fault);
+    if (err != QM_OK)
+        return err;
+    c->j->out->opened += raised.opened;
+    c->j->out->repeated += !raised.opened;
+    l->flags |= QM_LEDGER_ALERTS;
+    return QM_OK;
+}
+
+/* Rows of their own for those that no shared row speaks for; entries that say so. */
+static qm_err raise_found(struct scan *c, bool fleet, struct qm_fault *fault)
+{
+    qm_err err = QM_OK;
+    for (size_t i = 0; err == QM_OK && i < c->count; i++) {
+        const struct found *f = &c->found[i];
+        const bool shared = !f->is_new && f->fresh && (fleet || in_bulk(&c->group[f->group]));
+        struct qm_ledger l;
+        err = qm_store_ledger_get(c->j->store, f->slot, &l, fault);
+        if (err == QM_OK && !shared)
+            err = raise_own(c, f, &l, fault);
+        if (err != QM_OK)
+            break;
+        if (!f->is_new)
+            l.flags |= QM_LEDGER_RAISED_SILENT;
+        if (shared)
+            l.flags |= QM_LEDGER_SILENT_MANY;
+        err = qm_store_ledger_put(c->j->store, f->slot, &l, fault);
+    }
+    return err;
+}
+
+/* Rows for many: a group's is repeated while a part of it stays silent, and closed when nobody is. */
+static qm_err raise_groups(struct scan *c, bool fleet, struct qm_fault *fault)
+{
+    qm_err err = QM_OK;
+    for (size_t g = 0; err == QM_OK && g < c->group_room; g++) {
+        const struct group_count *n = &c->group[g];
+        if (n->machines == 0)
+            continue;
+        if (!fleet && in_bulk(n))
+            err = raise_shared(c, (uint32_t)g, "group", n->silent, n->machines, fault);
+        else if (n->silent == 0)
+            err = close_shared(c, (uint32_t)g, "group", fault);
+    }
+    return err;
+}
+
+/* The end of the last gap between runs, for which the machines cannot help: longer than half of what silence is allowed. */
+static qm_err note_gap(struct judge *j, uint64_t unmeasured_after_ms, uint64_t *gap_end_ms, struct qm_fault *fault)
+{
+    uint64_t last_end;
+    qm_err err = qm_store_run_last(j->store, &last_end, fault);
+    if (err == QM_OK)
+        err = qm_store_meta_get(j->store, "gap_end_ms", gap_end_ms, fault);
+    if (err != QM_OK || last_end == 0 || j->options->start_ms <= last_end || j->options->start_ms - last_end <= unmeasured_after_ms / 2)
+        return err;
+    *gap_end_ms = j->options->start_ms;
+    return qm_store_meta_set(j->store, "gap_end_ms", *gap_end_ms, fault);
+}
+
+static uint64_t latest(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+qm_err judge_silent(struct judge *j, struct qm_fault *fault)
+{
+    struct scan c = {.j = j, .times = {.now_ms = latest(qm_store_now_ms(j->store), j->options->end_ms)}};
+    const struct qm_policy *home;
+    uint64_t newest, created;
+    qm_err err = judge_policy(j, 0, &home, fault);
+    if (err == QM_OK)
+        err = note_gap(j, home->unmeasured_after_ms, &c.times.gap_end_ms, fault);
+    if (err != QM_OK || j->out->clock_behind)
+        return err;
+    err = qm_store_meta_get(j->store, "authentic_ms", &newest, fault);
+    if (err == QM_OK)
+        err = qm_store_meta_get(j->store, "created_ms", &created, fault);
+    if (err != QM_OK)
+        return err;
+    newest = latest(newest, j->newest_ms);
+    err = qm_store_meta_set(j->store, "authentic_ms", newest, fault);
+    const uint64_t from = latest(latest(newest, created), c.times.gap_end_ms);
+    c.times.fleet_silent = home->unmeasured_after_ms != 0 && c.times.now_ms > from && c.times.now_ms - from > home->unmeasured_after_ms;
+    if (err == QM_OK)
+        err = qm_store_ledger_each(j->store, scan_block, &c, fault);
+    uint64_t silent = 0, machines = 0;
+    for (size_t g = 0; g < c.group_room; g++) {
+        silent += c.group[g].silent;
+        machines += c.group[g].machines;
+        j->out->unmeasured += c.group[g].fresh;
+    }
+    const bool fleet = c.times.fleet_silent && silent != 0;
+    j->out->fleet_silent = fleet;
+    if (err == QM_OK)
+        err = fleet ? raise_shared(&c, 0, "fleet", silent, machines, fault) : close_shared(&c, 0, "fleet", fault);
+    if (err == QM_OK)
+        err = raise_groups(&c, fleet, fault);
+    if (err == QM_OK)
+        err = raise_found(&c, fleet, fault);
+    free(c.group);
+    free(c.found);
+    return err;
+}
