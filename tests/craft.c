@@ -95,7 +95,8 @@ void craft_text(struct craft *c, const char *text)
 void craft_fill(struct craft *c, uint8_t byte, size_t len)
 {
     craft_room(c, len);
-    memset(c->p + c->len, byte, len);
+    if (len != 0)
+        memset(c->p + c->len, byte, len);
     c->len += len;
 }
 
