@@ -6,6 +6,7 @@
 int qm_cmd_init(int argc, char **argv);
 int qm_cmd_enroll(int argc, char **argv);
 int qm_cmd_verify(int argc, char **argv);
+int qm_cmd_status(int argc, char **argv);
 int qm_cmd_log(int argc, char **argv);
 int qm_cmd_gen(int argc, char **argv);
 int qm_cmd_run(int argc, char **argv);

@@ -18,6 +18,7 @@ static const struct {
     {"verify", qm_cmd_verify, "evidence in, results out; changes no state"},
     {"run", qm_cmd_run, "the cron job: verifies the spool, records it, alerts, removes what was recorded"},
     {"apply", qm_cmd_apply, "feeds results of verify into the home, as a run would"},
+    {"status", qm_cmd_status, "the fleet at a glance, or one machine stage by stage"},
     {"gen", qm_cmd_gen, "make a synthetic fleet, and measure it again"},
     {"log", qm_cmd_log, "an event log decoded, with its replayed PCRs"},
     {"cpu", qm_cmd_cpu, "kernels found, chosen, and why"},
