@@ -6,6 +6,9 @@
 int qm_cmd_init(int argc, char **argv);
 int qm_cmd_enroll(int argc, char **argv);
 int qm_cmd_verify(int argc, char **argv);
+int qm_cmd_doctor(int argc, char **argv);
+int qm_cmd_backup(int argc, char **argv);
+int qm_cmd_restore(int argc, char **argv);
 int qm_cmd_status(int argc, char **argv);
 int qm_cmd_log(int argc, char **argv);
 int qm_cmd_gen(int argc, char **argv);

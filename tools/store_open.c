@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "codec/text.h"
+#include "tools/home_check.h"
 #include "tools/store_inside.h"
 
 static const char *const statements[S_STATEMENT_COUNT] = {
@@ -148,7 +149,7 @@ static void who_am_i(char *who, size_t cap)
 static const struct {
     const char *name;
     mode_t mode;
-} parts[] = {{"spool", 0770}, {"results", 0750}, {"quarantine", 0700}, {"held", 0700}};
+} parts[] = {{"spool", 01770}, {"results", 0750}, {"quarantine", 0700}, {"held", 0700}};
 
 /* mkdir -p; *made: the last one was not there. */
 static qm_err make_path(const char *path, bool *made, struct qm_fault *fault)
@@ -249,7 +250,9 @@ static qm_err fill_home(const char *home, bool *made, struct qm_fault *fault)
     if (err != QM_OK || access(db, F_OK) == 0)
         return err;
     unlink(tmp);
-    err = make_parts(home, fault);
+    err = qm_home_local(home, fault);
+    if (err == QM_OK)
+        err = make_parts(home, fault);
     if (err == QM_OK)
         err = make_db(&s, tmp, fault);
     if (err == QM_OK)
@@ -321,6 +324,9 @@ qm_err qm_store_open(struct qm_store **out, const char *home, bool writable, str
     if (access(path, writable ? R_OK | W_OK : R_OK) != 0)
         return errno == ENOENT ? qm_fail(fault, QM_E_IO, 0, "%s is no home; quotemill init makes one", home)
                                : qm_fail(fault, QM_E_IO, errno, "cannot open %s", path);
+    err = qm_home_local(home, fault);
+    if (err != QM_OK)
+        return err;
     struct qm_store *s = calloc(1, sizeof *s);
     if (s == NULL)
         return qm_fail(fault, QM_E_NOMEM, 0, "no memory for the store");
