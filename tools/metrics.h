@@ -1,0 +1,16 @@
+/* What a home says of itself to Prometheus: a textfile, written beside and renamed, at the end of each run.
+ *
+ * Numbers only, and labels that are our own words or the operator's name for the home: nothing in it was chosen by whoever sends
+ * evidence, so nobody can flood a monitoring system with series. */
+#ifndef QM_METRICS_H
+#define QM_METRICS_H
+
+#include "codec/error.h"
+
+struct qm_store;
+
+/* path NULL: HOME/metrics/quotemill.prom, its directory made. Outside a transaction, after the run was recorded: its row says the
+ * rest. */
+qm_err qm_metrics_write(struct qm_store *s, const char *home, const char *path, struct qm_fault *fault) QM_MUST_USE;
+
+#endif
