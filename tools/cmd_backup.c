@@ -1,12 +1,10 @@
 /* quotemill backup, quotemill restore: the home in one file, and back. */
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #include "codec/emit.h"
 #include "tools/command.h"
+#include "tools/commit.h"
 #include "tools/options.h"
 #include "tools/show.h"
 #include "tools/store_backup.h"
@@ -69,26 +67,6 @@ int qm_cmd_backup(int argc, char **argv)
     return qm_stdout_close("backup");
 }
 
-/* HOME/run.lock, which a run holds while it works. QM_E_BUSY: another has it. No child inherits it. */
-static qm_err lock_home(const char *home, int *fd, struct qm_fault *fault)
-{
-    char path[4096 + 64];
-    *fd = -1;
-    qm_err err = qm_home_file(path, sizeof path, home, "run.lock", fault);
-    if (err != QM_OK)
-        return err;
-    *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640);
-    if (*fd < 0)
-        return qm_fail(fault, QM_E_IO, errno, "cannot open %s", path);
-    if (flock(*fd, LOCK_EX | LOCK_NB) == 0)
-        return QM_OK;
-    err = errno == EWOULDBLOCK ? qm_fail(fault, QM_E_BUSY, 0, "a run holds the home %s", home)
-                               : qm_fail(fault, QM_E_IO, errno, "cannot lock %s", path);
-    close(*fd);
-    *fd = -1;
-    return err;
-}
-
 static void say_restored(const struct qm_backup *b)
 {
     char when[QM_AGE_MAX];
@@ -123,7 +101,7 @@ int qm_cmd_restore(int argc, char **argv)
     if (err == QM_OK)
         err = qm_store_create(home, &made, &fault);
     if (err == QM_OK)
-        err = lock_home(home, &lock, &fault);
+        err = qm_run_lock(home, &lock, &fault);
     if (err == QM_OK)
         err = qm_store_restore(home, argv[first], force, &b, &fault);
     if (lock >= 0)
