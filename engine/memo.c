@@ -65,6 +65,21 @@ void qm_memo_account(struct qm_memo *m, size_t count, uint64_t extends)
     m->turn_chains = m->turn_extends = m->turn_saved = 0;
 }
 
+static inline uint64_t mix(const uint8_t digest[32])
+{
+    uint64_t end; /* start values differ here: a locality is their last byte */
+    memcpy(&end, digest + 24, sizeof end);
+    return (end + 0x9e3779b97f4a7c15u) * 0xd6e8feb86659fd93u;
+}
+
+uint64_t qm_memo_print(const struct qm_chain *c)
+{
+    uint64_t print = mix(c->value);
+    for (uint32_t i = 0; i < c->count; i++)
+        print += mix(c->digest[i]);
+    return print;
+}
+
 /* The first of the two places of a print, by the high bits: those of a product are the well mixed ones. */
 static struct line *places(struct qm_memo *m, uint64_t print)
 {
@@ -129,7 +144,7 @@ static void note(struct qm_memo *m, const struct qm_chain *c, uint64_t print)
 }
 
 /* Starts to bring into the cache what the comparison will read first. */
-static void fetch(struct qm_memo *m, const struct qm_chain *c, uint64_t print)
+static void fetch(struct qm_memo *m, uint64_t print)
 {
     const struct line *two = places(m, print);
     const struct place *p = may_be(m, &two[0].place, print) ? &two[0].place : &two[1].place;
@@ -138,8 +153,6 @@ static void fetch(struct qm_memo *m, const struct qm_chain *c, uint64_t print)
     const uint8_t *unit = m->ring[p->position % QM_MEMO_UNITS];
     for (uint32_t line = 0; line <= p->count / 2 && line < FETCH_LINES; line++)
         __builtin_prefetch(unit + QM_CACHE_LINE * line);
-    for (uint32_t i = 0; i < c->count && i < FETCH_LINES; i++)
-        __builtin_prefetch(c->digest[i]);
 }
 
 /* The extends that it saved. */
@@ -158,16 +171,20 @@ static uint32_t recall_one(struct qm_memo *m, struct qm_chain *c, uint64_t print
     return count;
 }
 
-uint64_t qm_memo_recall(struct qm_memo *m, struct qm_chain *chains, const uint64_t *prints, size_t count)
+uint64_t qm_memo_recall(struct qm_memo *m, struct qm_chain *chains, size_t count)
 {
+    uint64_t print[2 * AHEAD];
     uint64_t saved = 0;
     for (size_t i = 0; i < count + 2 * AHEAD; i++) {
-        if (i < count)
-            __builtin_prefetch(places(m, prints[i]));
-        if (i >= AHEAD && i - AHEAD < count)
-            fetch(m, &chains[i - AHEAD], prints[i - AHEAD]);
+        uint64_t *turn = &print[i % (2 * AHEAD)];
         if (i >= 2 * AHEAD)
-            saved += recall_one(m, &chains[i - 2 * AHEAD], prints[i - 2 * AHEAD]);
+            saved += recall_one(m, &chains[i - 2 * AHEAD], *turn);
+        if (i < count) {
+            *turn = qm_memo_print(&chains[i]);
+            __builtin_prefetch(places(m, *turn));
+        }
+        if (i >= AHEAD && i - AHEAD < count)
+            fetch(m, print[(i - AHEAD) % (2 * AHEAD)]);
     }
     m->turn_saved += saved;
     return saved;

@@ -33,22 +33,16 @@ size_t qm_memo_size(void);
 /* Places an empty memo in mem, 64-byte aligned. */
 void qm_memo_init(struct qm_memo **out, void *mem);
 
-/* False: it rests. Then there is no need of prints, nor of qm_memo_recall; ask again after the next chains. */
+/* False: it rests, and need not be asked until the next account. */
 bool qm_memo_awake(const struct qm_memo *m);
 /* What count chains had to extend, whether it was awake or not. */
 void qm_memo_account(struct qm_memo *m, size_t count, uint64_t extends);
 
-/* The print of a chain: of its start value, plus those of its digests in any order, so that no step waits for another. */
-static inline uint64_t qm_memo_print(const uint8_t digest[32])
-{
-    uint64_t end; /* start values differ here: a locality is their last byte */
-    memcpy(&end, digest + 24, sizeof end);
-    return (end + 0x9e3779b97f4a7c15u) * 0xd6e8feb86659fd93u;
-}
-
+/* Of the start value and the digests, in any order: no step waits for another. */
+uint64_t qm_memo_print(const struct qm_chain *c);
 /* Chains that are known get their end value, and count 0: nothing is left to extend. Others are as they were, and may be noted:
  * they and their digests must stay until qm_memo_learn. Gives the extends saved. */
-uint64_t qm_memo_recall(struct qm_memo *m, struct qm_chain *chains, const uint64_t *prints, size_t count);
+uint64_t qm_memo_recall(struct qm_memo *m, struct qm_chain *chains, size_t count);
 /* Keeps what was noted; the chains have their end values now. */
 void qm_memo_learn(struct qm_memo *m);
 

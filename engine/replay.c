@@ -12,7 +12,7 @@ size_t qm_replay_size(size_t log_bytes, size_t log_count)
     size_t events = events_of(log_bytes);
     size_t chains = log_count * QM_PCR_COUNT;
     return qm_align_up(2 * events * sizeof(uint8_t *), QM_CACHE_LINE) + qm_align_up(chains * sizeof(struct qm_chain), QM_CACHE_LINE) +
-           qm_align_up(chains * sizeof(uint64_t), QM_CACHE_LINE) + qm_align_up(events, QM_CACHE_LINE);
+           qm_align_up(events, QM_CACHE_LINE);
 }
 
 void qm_replay_init(struct qm_replay *r, void *mem, size_t log_bytes, size_t log_count, struct qm_memo *memo, struct qm_lane_use *use)
@@ -28,8 +28,6 @@ void qm_replay_init(struct qm_replay *r, void *mem, size_t log_bytes, size_t log
     p += qm_align_up(2 * r->event_max * sizeof(uint8_t *), QM_CACHE_LINE);
     r->chain = (struct qm_chain *)(void *)p;
     p += qm_align_up(r->chain_max * sizeof(struct qm_chain), QM_CACHE_LINE);
-    r->print = (uint64_t *)(void *)p;
-    p += qm_align_up(r->chain_max * sizeof(uint64_t), QM_CACHE_LINE);
     r->pcr = p;
 }
 
@@ -50,8 +48,6 @@ static void line_up(struct qm_replay *r, size_t from, const struct qm_log_extend
 {
     const uint8_t **place[QM_PCR_COUNT];
     const uint8_t **next = r->grouped + from;
-    uint64_t print[QM_PCR_COUNT];
-    const bool awake = r->memo != NULL && qm_memo_awake(r->memo);
     *out = (struct qm_replayed){x->mask, r->chain_count};
     for (unsigned pcr = 0; pcr < QM_PCR_COUNT; pcr++) {
         if ((x->mask >> pcr & 1) == 0)
@@ -62,17 +58,9 @@ static void line_up(struct qm_replay *r, size_t from, const struct qm_log_extend
         c->count = x->count_of[pcr];
         place[pcr] = next;
         next += x->count_of[pcr];
-        print[pcr] = qm_memo_print(c->value);
     }
     for (size_t i = from; i < r->event_count; i++)
         *place[r->pcr[i]]++ = r->digest[i];
-    if (!awake)
-        return;
-    for (size_t i = from; i < r->event_count; i++)
-        print[r->pcr[i]] += qm_memo_print(r->digest[i]);
-    uint64_t *by_chain = r->print + out->first_chain;
-    for (uint32_t pcrs = x->mask; pcrs != 0; pcrs &= pcrs - 1)
-        *by_chain++ = print[__builtin_ctz(pcrs)];
 }
 
 enum qm_log_state qm_replay_add(struct qm_replay *r, struct qm_span log_bytes, uint32_t mask, struct qm_replayed *out)
@@ -100,7 +88,7 @@ void qm_replay_run(struct qm_replay *r, const struct qm_hash_kernel *kernel)
     const size_t count = r->chain_count - r->run_from;
     const bool recalls = r->memo != NULL && qm_memo_awake(r->memo);
     if (recalls)
-        r->remembered += qm_memo_recall(r->memo, chains, r->print + r->run_from, count);
+        r->remembered += qm_memo_recall(r->memo, chains, count);
     kernel->extend(chains, count, r->use);
     if (recalls)
         qm_memo_learn(r->memo);

@@ -20,7 +20,6 @@ struct qm_replay {
     uint8_t *pcr;            /* by event */
     const uint8_t **grouped; /* the digests again, by chain */
     struct qm_chain *chain;
-    uint64_t *print; /* by chain, for the memo */
     struct qm_lane_use *use;
     struct qm_memo *memo; /* NULL: every chain is computed */
     uint64_t extends;     /* of the chains that were run */

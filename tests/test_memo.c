@@ -104,14 +104,12 @@ static uint64_t run(size_t count)
     for (size_t i = 0; i < count; i++) {
         chain[i] = (struct qm_chain){.digest = asked[i].digest, .count = asked[i].count};
         memcpy(chain[i].value, asked[i].start, 32);
-        print[i] = qm_memo_print(asked[i].start);
-        for (uint32_t j = 0; j < asked[i].count; j++)
-            print[i] += qm_memo_print(asked[i].digest[j]);
+        print[i] = qm_memo_print(&chain[i]);
         extends += asked[i].count;
     }
     bool awake = qm_memo_awake(memo);
     if (awake)
-        saved = qm_memo_recall(memo, chain, print, count);
+        saved = qm_memo_recall(memo, chain, count);
     qm_hash_openssl.extend(chain, count, &use);
     cr_assert_eq(use.filled + saved, extends);
     if (awake)
