@@ -78,14 +78,15 @@ static struct qm_alert_raised raise(const struct qm_alert_new *a)
 static struct qm_alert_raised mismatch(uint64_t slot, uint8_t measured, uint64_t at_ms, uint32_t restarts)
 {
     struct qm_change_item i = item(4, 1, measured);
-    return raise(&(struct qm_alert_new){.kind = QM_ALERT_PCR_MISMATCH, .slot = slot, .item = &i, .item_count = 1, .at_ms = at_ms,
-                                        .restarts = restarts});
+    return raise(&(struct qm_alert_new){
+        .kind = QM_ALERT_PCR_MISMATCH, .slot = slot, .item = &i, .item_count = 1, .at_ms = at_ms, .restarts = restarts});
 }
 
 static uint64_t pass(uint64_t slot, uint64_t at_ms, uint32_t restarts)
 {
     uint64_t left, closed;
-    cr_assert_eq(qm_alert_resolve(store, slot, 1u << QM_ALERT_PCR_MISMATCH, at_ms, restarts, &left, &closed, &fault), QM_OK, "%s", fault.text);
+    const uint32_t kinds = 1u << QM_ALERT_PCR_MISMATCH;
+    cr_assert_eq(qm_alert_resolve(store, slot, kinds, at_ms, restarts, &left, &closed, &fault), QM_OK, "%s", fault.text);
     return left;
 }
 
@@ -190,7 +191,8 @@ Test(alerts, eight_rows_then_many)
     cr_expect_eq(ask("SELECT count(*) FROM change"), changes);
     cr_expect_eq(ask("SELECT count FROM alert WHERE no = (SELECT max(no) FROM alert)"), 21);
     char sql[160];
-    snprintf(sql, sizeof sql, "SELECT hex(substr(items, 34, 1)) = '78' FROM change WHERE no = %llu", (unsigned long long)change);
+    snprintf(sql, sizeof sql, "SELECT hex(substr(items, 34, 1)) = '78' FROM change WHERE no = %llu",
+             (unsigned long long)change);
     cr_expect_eq(ask(sql), 1, "the change for the ledger is what differs now: measured 120");
     /* those that have rows repeat there */
     cr_expect_eq(mismatch(1, 10, NOW + 99, 1).no, 1);
@@ -202,9 +204,13 @@ Test(alerts, eight_rows_then_many)
     cr_expect_eq(ask("SELECT count(*) FROM alert a JOIN change c ON c.no = a.change WHERE c.name = 'many'"), 1);
     /* a pass ends them all, and then there is room again */
     cr_expect_eq(pass(1, NOW + 200, 2), 1, "the log's");
-    cr_expect_eq(ask("SELECT count(*) FROM alert WHERE slot = 1 AND state = 3 AND closed_ms = 1800000000200"), QM_ALERTS_ALONE_MAX + 1);
+    cr_expect_eq(ask("SELECT count(*) FROM alert WHERE slot = 1 AND state = 3 AND closed_ms = "
+                     "1800000000200"),
+                 QM_ALERTS_ALONE_MAX + 1);
     cr_expect(mismatch(1, 50, NOW + 300, 3).opened);
-    cr_expect_eq(ask("SELECT c.name <> 'many' FROM alert a JOIN change c ON c.no = a.change ORDER BY a.no DESC LIMIT 1"), 1);
+    cr_expect_eq(ask("SELECT c.name <> 'many' FROM alert a JOIN change c ON c.no = a.change ORDER "
+                     "BY a.no DESC LIMIT 1"),
+                 1);
 }
 
 Test(alerts, a_pass_resolves_and_says_nobody_looked)
@@ -278,7 +284,8 @@ Test(alerts, refusals_are_a_row_for_each_reason_and_source)
     cr_expect_eq(ask("SELECT count(*) FROM alert"), 3);
     cr_expect_eq(ask("SELECT count FROM alert WHERE no = 1"), 45);
     cr_expect_eq(ask("SELECT json_array_length(ids) FROM refused WHERE change = 1"), QM_REFUSED_IDS);
-    cr_expect_eq(ask("SELECT json_extract(ids, '$[4]') = 'id-4\"' AND json_extract(ids, '$[5]') = 'id-5\"' FROM refused WHERE change = 1"), 1);
+    cr_expect_eq(ask("SELECT json_extract(ids, '$[4]') = 'id-4\"' FROM refused WHERE change = 1"), 1);
+    cr_expect_eq(ask("SELECT json_extract(ids, '$[5]') = 'id-5\"' FROM refused WHERE change = 1"), 1);
     /* replays and what check 10 says are of the machine: never such a row */
     cr_expect(!refuse(QM_REPLAYED, "east, owner 1001", 0, 1, NOW));
     cr_expect_eq(ask("SELECT count(*) FROM alert"), 3);
@@ -304,7 +311,8 @@ Test(alerts, ids_are_estimated)
             for (unsigned twice = 0; twice < 2; twice++)
                 qm_sketch_add(sketch, (struct qm_span){(const uint8_t *)&n, sizeof n});
         const double said = (double)qm_sketch_estimate(sketch), off = said - counts[k];
-        cr_expect(counts[k] < 3 ? said == counts[k] : off < 0.25 * counts[k] && off > -0.25 * counts[k], "%u: %g", counts[k], said);
+        cr_expect(counts[k] < 3 ? said == counts[k] : off < 0.25 * counts[k] && off > -0.25 * counts[k], "%u: %g", counts[k],
+                  said);
     }
 }
 

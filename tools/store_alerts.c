@@ -37,7 +37,7 @@ const char *qm_alert_state_name(enum qm_alert_state s)
     return (size_t)s < QM_COUNT(state_names) ? state_names[s] : NULL;
 }
 
-/* ---- changes ---------------------------------------------------------------------------------------------------------- */
+/* ---- changes ------------------------------------------------------------------------------------------------------ */
 
 /* What makes a change, for its key: kind, class, which form the rest has, and the rest. */
 enum form { FORM_ITEMS, FORM_DIGEST, FORM_SUBJECT, FORM_MANY, FORM_OVER };
@@ -91,11 +91,14 @@ static void bind_items(sqlite3_stmt *st, int at, const struct change *c)
         sqlite3_bind_zeroblob(st, at, 0);
 }
 
-static qm_err change_insert(struct qm_store *s, const struct change *c, const uint8_t key[32], uint64_t *no, struct qm_fault *fault)
+static qm_err change_insert(struct qm_store *s, const struct change *c, const uint8_t key[32], uint64_t *no,
+                            struct qm_fault *fault)
 {
     char name[NAME_DIGITS + 1];
-    sqlite3_stmt *st = store_sql(s, "INSERT INTO change(kind, grp, class, key, name, items, event, first_ms)"
-                                    " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)", fault);
+    sqlite3_stmt *st = store_sql(s,
+                                 "INSERT INTO change(kind, grp, class, key, name, items, event, first_ms)"
+                                 " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                                 fault);
     if (st == NULL)
         return QM_E_STORE;
     change_name(c, name);
@@ -123,7 +126,8 @@ static qm_err change_event(struct qm_store *s, uint64_t no, const char *event, s
 }
 
 /* *no 0: it is not there yet. The first event that was told of a change stays. */
-static qm_err change_find(struct qm_store *s, const struct change *c, const uint8_t key[32], uint64_t *no, struct qm_fault *fault)
+static qm_err change_find(struct qm_store *s, const struct change *c, const uint8_t key[32], uint64_t *no,
+                          struct qm_fault *fault)
 {
     sqlite3_stmt *st = store_sql(s, "SELECT no, event IS NULL FROM change WHERE kind = ?1 AND grp = ?2 AND key = ?3", fault);
     if (st == NULL)
@@ -150,7 +154,8 @@ static qm_err change_take(struct qm_store *s, const struct change *c, uint64_t *
     return err == QM_OK && *no == 0 ? change_insert(s, c, key, no, fault) : err;
 }
 
-/* A machine with more changes than have rows of their own: what it differs in now is kept once for each class, and replaced. */
+/* A machine with more changes than have rows of their own: what it differs in now is kept once for
+ * each class, and replaced. */
 static qm_err change_over(struct qm_store *s, const struct change *c, uint64_t slot, uint64_t *no, struct qm_fault *fault)
 {
     uint8_t subject[8];
@@ -163,7 +168,8 @@ static qm_err change_over(struct qm_store *s, const struct change *c, uint64_t s
     over.content = (struct qm_span){subject, sizeof subject};
     over.event = NULL;
     qm_err err = change_take(s, &over, no, fault);
-    sqlite3_stmt *st = err == QM_OK ? store_sql(s, "UPDATE change SET name = ?2, items = ?3, event = ?4 WHERE no = ?1", fault) : NULL;
+    sqlite3_stmt *st =
+        err == QM_OK ? store_sql(s, "UPDATE change SET name = ?2, items = ?3, event = ?4 WHERE no = ?1", fault) : NULL;
     if (st == NULL)
         return err != QM_OK ? err : QM_E_STORE;
     change_name(c, name);
@@ -176,7 +182,11 @@ static qm_err change_over(struct qm_store *s, const struct change *c, uint64_t s
 
 static struct change change_of(const struct qm_alert_new *a, uint8_t items[QM_PCR_COUNT * ITEM_BYTES])
 {
-    struct change c = {.kind = a->kind, .group_no = a->group_no, .event = a->event, .at_ms = a->at_ms, .form = FORM_SUBJECT,
+    struct change c = {.kind = a->kind,
+                       .group_no = a->group_no,
+                       .event = a->event,
+                       .at_ms = a->at_ms,
+                       .form = FORM_SUBJECT,
                        .content = a->subject};
     if (a->kind != QM_ALERT_PCR_MISMATCH)
         return c;
@@ -197,7 +207,7 @@ static struct change change_of(const struct qm_alert_new *a, uint8_t items[QM_PC
     return c;
 }
 
-/* ---- rows ------------------------------------------------------------------------------------------------------------- */
+/* ---- rows --------------------------------------------------------------------------------------------------------- */
 
 struct standing {
     uint64_t no; /* of the open or ignored row; 0: none */
@@ -205,13 +215,15 @@ struct standing {
     unsigned count; /* such rows of the machine and kind, "many" not among them */
 };
 
-static qm_err standing_of(struct qm_store *s, const struct qm_alert_new *a, uint64_t change, struct standing *out, struct qm_fault *fault)
+static qm_err standing_of(struct qm_store *s, const struct qm_alert_new *a, uint64_t change, struct standing *out,
+                          struct qm_fault *fault)
 {
-    sqlite3_stmt *st = a->slot != 0
-        ? store_sql(s, "SELECT a.no, a.state, a.change, c.name = 'many' FROM alert a INDEXED BY alert_slot CROSS JOIN change c ON c.no = a.change"
-                       " WHERE a.slot = ?1 AND a.kind = ?2 AND a.state IN (0, 1)", fault)
-        : store_sql(s, "SELECT no, state, change, 0 FROM alert INDEXED BY alert_change"
-                       " WHERE slot IS NULL AND kind = ?2 AND change = ?1 AND state IN (0, 1)", fault);
+    static const char of_machine[] = "SELECT a.no, a.state, a.change, c.name = 'many' FROM alert a INDEXED BY alert_slot"
+                                     " CROSS JOIN change c ON c.no = a.change WHERE a.slot = ?1 AND a.kind = ?2 AND a.state IN "
+                                     "(0, 1)";
+    static const char of_home[] = "SELECT no, state, change, 0 FROM alert INDEXED BY alert_change"
+                                  " WHERE slot IS NULL AND kind = ?2 AND change = ?1 AND state IN (0, 1)";
+    sqlite3_stmt *st = store_sql(s, a->slot != 0 ? of_machine : of_home, fault);
     if (st == NULL)
         return QM_E_STORE;
     *out = (struct standing){0};
@@ -231,8 +243,9 @@ static qm_err standing_of(struct qm_store *s, const struct qm_alert_new *a, uint
 
 static qm_err row_open(struct qm_store *s, const struct qm_alert_new *a, uint64_t change, uint64_t *no, struct qm_fault *fault)
 {
-    sqlite3_stmt *st = store_sql(s, "INSERT INTO alert(kind, slot, change, state, seen, first_ms, last_ms, count, restarts,"
-                                    " detail) VALUES(?1, nullif(?2, 0), ?3, 0, 0, ?4, ?4, 1, ?5, ?6)",
+    sqlite3_stmt *st = store_sql(s,
+                                 "INSERT INTO alert(kind, slot, change, state, seen, first_ms, last_ms, count, restarts,"
+                                 " detail) VALUES(?1, nullif(?2, 0), ?3, 0, 0, ?4, ?4, 1, ?5, ?6)",
                                  fault);
     if (st == NULL)
         return QM_E_STORE;
@@ -249,8 +262,10 @@ static qm_err row_open(struct qm_store *s, const struct qm_alert_new *a, uint64_
 
 static qm_err row_repeat(struct qm_store *s, const struct qm_alert_new *a, uint64_t no, struct qm_fault *fault)
 {
-    sqlite3_stmt *st = store_sql(s, "UPDATE alert SET last_ms = max(last_ms, ?2), count = count + 1, restarts = ?3,"
-                                    " detail = coalesce(?4, detail) WHERE no = ?1", fault);
+    sqlite3_stmt *st = store_sql(s,
+                                 "UPDATE alert SET last_ms = max(last_ms, ?2), count = count + 1, restarts = ?3,"
+                                 " detail = coalesce(?4, detail) WHERE no = ?1",
+                                 fault);
     if (st == NULL)
         return QM_E_STORE;
     sqlite3_bind_int64(st, 1, (sqlite3_int64)no);
@@ -298,7 +313,7 @@ qm_err qm_alert_raise(struct qm_store *s, const struct qm_alert_new *a, struct q
     return a->quiet ? QM_OK : row_repeat(s, a, row.no, fault);
 }
 
-/* ---- closing ---------------------------------------------------------------------------------------------------------- */
+/* ---- closing ------------------------------------------------------------------------------------------------------ */
 
 static qm_err row_resolve(struct qm_store *s, uint64_t no, uint64_t at_ms, struct qm_fault *fault)
 {
@@ -318,9 +333,12 @@ struct live_row {
     uint32_t restarts;
 };
 
-static qm_err live_rows(struct qm_store *s, uint64_t slot, struct live_row row[ROWS_MAX], unsigned *count, struct qm_fault *fault)
+static qm_err live_rows(struct qm_store *s, uint64_t slot, struct live_row row[ROWS_MAX], unsigned *count,
+                        struct qm_fault *fault)
 {
-    sqlite3_stmt *st = store_sql(s, "SELECT no, kind, state, restarts FROM alert INDEXED BY alert_slot WHERE slot = ?1 AND state IN (0, 1)",
+    sqlite3_stmt *st = store_sql(s,
+                                 "SELECT no, kind, state, restarts FROM alert INDEXED BY "
+                                 "alert_slot WHERE slot = ?1 AND state IN (0, 1)",
                                  fault);
     if (st == NULL)
         return QM_E_STORE;
@@ -354,8 +372,8 @@ qm_err qm_alert_resolve(struct qm_store *s, uint64_t slot, uint32_t kinds, uint6
     return err;
 }
 
-qm_err qm_alert_resolve_shared(struct qm_store *s, enum qm_alert_kind kind, uint32_t group_no, struct qm_span subject, uint64_t at_ms,
-                               uint64_t *closed, struct qm_fault *fault)
+qm_err qm_alert_resolve_shared(struct qm_store *s, enum qm_alert_kind kind, uint32_t group_no, struct qm_span subject,
+                               uint64_t at_ms, uint64_t *closed, struct qm_fault *fault)
 {
     const struct change c = {.kind = kind, .group_no = group_no, .form = FORM_SUBJECT, .content = subject};
     uint8_t key[32];
@@ -365,8 +383,10 @@ qm_err qm_alert_resolve_shared(struct qm_store *s, enum qm_alert_kind kind, uint
     qm_err err = change_find(s, &c, key, &change, fault);
     if (err != QM_OK || change == 0)
         return err;
-    sqlite3_stmt *st = store_sql(s, "UPDATE alert SET state = 3, closed_ms = ?2, until_ms = NULL"
-                                    " WHERE slot IS NULL AND change = ?1 AND state IN (0, 1)", fault);
+    sqlite3_stmt *st = store_sql(s,
+                                 "UPDATE alert SET state = 3, closed_ms = ?2, until_ms = NULL"
+                                 " WHERE slot IS NULL AND change = ?1 AND state IN (0, 1)",
+                                 fault);
     if (st == NULL)
         return QM_E_STORE;
     sqlite3_bind_int64(st, 1, (sqlite3_int64)change);
@@ -374,11 +394,4 @@ qm_err qm_alert_resolve_shared(struct qm_store *s, enum qm_alert_kind kind, uint
     err = store_run(s, st, fault);
     *closed = err == QM_OK ? (uint64_t)sqlite3_changes64(s->db) : 0;
     return err;
-}
-
-qm_err qm_alerts_last(struct qm_store *s, uint64_t *no, struct qm_fault *fault)
-{
-    bool found;
-    sqlite3_stmt *st = store_sql(s, "SELECT coalesce(max(no), 0) FROM alert", fault);
-    return st != NULL ? store_number(s, st, no, &found, fault) : QM_E_STORE;
 }

@@ -1,4 +1,5 @@
-/* Records refused by checks 1 to 7, one alert for each reason and source; and what time does to alerts. */
+/* Records refused by checks 1 to 7, one alert for each reason and source; and what time does to
+ * alerts. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -9,10 +10,10 @@
 
 #define DAY_MS (24ull * 3600 * 1000)
 
-/* ---- how many ids ----------------------------------------------------------------------------------------------------- */
+/* ---- how many ids ------------------------------------------------------------------------------------------------- */
 
-/* HyperLogLog (Flajolet and others, 2007) with 256 registers, off by 6.5 % on average: the first byte of the id's hash takes the
- * register, the zeroes in front of the rest are counted. */
+/* HyperLogLog (Flajolet and others, 2007) with 256 registers, off by 6.5 % on average: the first
+ * byte of the id's hash takes the register, the zeroes in front of the rest are counted. */
 void qm_sketch_add(uint8_t sketch[QM_SKETCH_BYTES], struct qm_span id)
 {
     uint8_t digest[32];
@@ -38,15 +39,18 @@ uint64_t qm_sketch_estimate(const uint8_t sketch[QM_SKETCH_BYTES])
     return (uint64_t)(n + 0.5);
 }
 
-/* ---- the row ---------------------------------------------------------------------------------------------------------- */
+/* ---- the row ------------------------------------------------------------------------------------------------------ */
 
 static const struct {
     enum qm_reason reason;
     enum qm_alert_kind kind;
 } kinds[] = {
-    {QM_MALFORMED, QM_ALERT_MALFORMED},           {QM_UNKNOWN_INSTANCE, QM_ALERT_UNKNOWN_INSTANCE},
-    {QM_NOT_A_QUOTE, QM_ALERT_NOT_A_QUOTE},       {QM_BAD_SIGNATURE, QM_ALERT_BAD_SIGNATURE},
-    {QM_WRONG_SELECTION, QM_ALERT_WRONG_SELECTION}, {QM_STALE_NONCE, QM_ALERT_STALE_NONCE},
+    {QM_MALFORMED, QM_ALERT_MALFORMED},
+    {QM_UNKNOWN_INSTANCE, QM_ALERT_UNKNOWN_INSTANCE},
+    {QM_NOT_A_QUOTE, QM_ALERT_NOT_A_QUOTE},
+    {QM_BAD_SIGNATURE, QM_ALERT_BAD_SIGNATURE},
+    {QM_WRONG_SELECTION, QM_ALERT_WRONG_SELECTION},
+    {QM_STALE_NONCE, QM_ALERT_STALE_NONCE},
 };
 
 static bool kind_of(enum qm_reason reason, enum qm_alert_kind *kind)
@@ -135,10 +139,13 @@ static qm_err refused_write(struct qm_store *s, const struct qm_refusals *r, uin
         if (!ids_has(ids, r->id[i]))
             ids_put(ids, r->id[i]);
     qm_out_text(&ids->out, ids->count == 0 ? "[]" : "]");
-    sqlite3_stmt *st = err == QM_OK ? store_sql(s, "INSERT INTO refused(change, reason, source, sketch, ids) VALUES(?1, ?2, ?3, ?4, ?5)"
-                                                   " ON CONFLICT(change) DO UPDATE SET sketch = excluded.sketch, ids = excluded.ids",
-                                                fault)
-                                    : NULL;
+    sqlite3_stmt *st = err == QM_OK
+                           ? store_sql(s,
+                                       "INSERT INTO refused(change, reason, source, sketch, ids) VALUES(?1, ?2, ?3, ?4, "
+                                       "?5)"
+                                       " ON CONFLICT(change) DO UPDATE SET sketch = excluded.sketch, ids = excluded.ids",
+                                       fault)
+                           : NULL;
     if (st == NULL)
         return err != QM_OK ? err : QM_E_STORE;
     sqlite3_bind_int64(st, 1, (sqlite3_int64)change);
@@ -181,9 +188,10 @@ qm_err qm_alert_refused(struct qm_store *s, const struct qm_refusals *r, bool *o
     return err;
 }
 
-/* ---- what time does --------------------------------------------------------------------------------------------------- */
+/* ---- what time does ----------------------------------------------------------------------------------------------- */
 
-static qm_err run_at(struct qm_store *s, const char *sql, uint64_t at_ms, uint64_t before_ms, uint64_t *count, struct qm_fault *fault)
+static qm_err run_at(struct qm_store *s, const char *sql, uint64_t at_ms, uint64_t before_ms, uint64_t *count,
+                     struct qm_fault *fault)
 {
     sqlite3_stmt *st = store_sql(s, sql, fault);
     if (st == NULL)
@@ -196,15 +204,18 @@ static qm_err run_at(struct qm_store *s, const char *sql, uint64_t at_ms, uint64
     return err;
 }
 
-/* Rows that are over go with their history; a change and a decision with the last row that they are of. A change without rows is
- * what a machine over the limit differs in, and stays. */
+/* Rows that are over go with their history; a change and a decision with the last row that they are
+ * of. A change without rows is what a machine over the limit differs in, and stays. */
 static qm_err drop_old(struct qm_store *s, uint64_t before_ms, uint64_t *dropped, struct qm_fault *fault)
 {
-    static const char mark[] = "CREATE TEMP TABLE IF NOT EXISTS old_alert(no INTEGER PRIMARY KEY, change INTEGER NOT NULL)";
+    static const char mark[] = "CREATE TEMP TABLE IF NOT EXISTS old_alert(no INTEGER PRIMARY KEY, "
+                               "change INTEGER NOT NULL)";
     qm_err err = store_exec(s, mark, fault);
     if (err == QM_OK)
-        err = run_at(s, "INSERT INTO old_alert SELECT no, change FROM alert INDEXED BY alert_closed"
-                        " WHERE closed_ms IS NOT NULL AND closed_ms < ?1 AND state IN (2, 3)", 0, before_ms, dropped, fault);
+        err = run_at(s,
+                     "INSERT INTO old_alert SELECT no, change FROM alert INDEXED BY alert_closed"
+                     " WHERE closed_ms IS NOT NULL AND closed_ms < ?1 AND state IN (2, 3)",
+                     0, before_ms, dropped, fault);
     static const char *const steps[] = {
         "DELETE FROM alert WHERE no IN (SELECT no FROM old_alert)",
         "DELETE FROM alert_decision WHERE alert IN (SELECT no FROM old_alert)",
@@ -229,13 +240,18 @@ qm_err qm_alerts_age(struct qm_store *s, uint64_t now_ms, uint64_t history_keep_
 {
     uint64_t n;
     *dropped = 0;
-    qm_err err = run_at(s, "UPDATE alert SET state = 3, closed_ms = ?2, until_ms = NULL WHERE state IN (0, 1) AND kind >= 16 AND last_ms < ?1",
+    qm_err err = run_at(s,
+                        "UPDATE alert SET state = 3, closed_ms = ?2, until_ms = NULL"
+                        " WHERE state IN (0, 1) AND kind >= 16 AND last_ms < ?1",
                         now_ms, now_ms > DAY_MS ? now_ms - DAY_MS : 0, &n, fault);
     if (err == QM_OK)
-        err = run_at(s, "UPDATE alert SET state = 0, until_ms = NULL WHERE state = 1 AND until_ms <= ?1", now_ms, now_ms, &n, fault);
+        err = run_at(s, "UPDATE alert SET state = 0, until_ms = NULL WHERE state = 1 AND until_ms <= ?1", now_ms, now_ms, &n,
+                     fault);
     if (err == QM_OK)
-        err = run_at(s, "UPDATE alert SET seen = 1 WHERE closed_ms < ?1 AND state = 3 AND kind = 0 AND seen = 0", now_ms,
-                     now_ms > 30 * DAY_MS ? now_ms - 30 * DAY_MS : 0, &n, fault);
+        err = run_at(s,
+                     "UPDATE alert SET seen = 1 WHERE closed_ms < ?1 AND state = 3 AND kind = 0 "
+                     "AND seen = 0",
+                     now_ms, now_ms > 30 * DAY_MS ? now_ms - 30 * DAY_MS : 0, &n, fault);
     if (err == QM_OK && history_keep_ms != 0 && now_ms > history_keep_ms)
         err = drop_old(s, now_ms - history_keep_ms, dropped, fault);
     return err;

@@ -121,13 +121,25 @@ static qm_err set_of_digest(struct qm_store *s, const struct qm_ledger *entry, c
     return err;
 }
 
-static void passes(struct qm_ledger *entry, const struct qm_set *set)
+void store_entry_passes(struct qm_ledger *entry, uint32_t set_no, uint32_t pair_no)
 {
-    entry->set_a = set->set_no;
-    entry->set_b = set->pair_no;
+    entry->set_a = set_no;
+    entry->set_b = pair_no;
     entry->change[0] = entry->change[1] = 0;
     entry->first_fail = 0xff;
     entry->flags |= QM_LEDGER_PROVEN;
+}
+
+void store_entry_conclude(struct qm_ledger *entry, bool require_log, enum qm_status status, enum qm_reason reason)
+{
+    if (require_log && entry->log != QM_LOG_REPLAYED && (status == QM_TRUSTED || status == QM_NEW)) {
+        status = QM_UNTRUSTED;
+        reason = QM_LOG_REQUIRED;
+    }
+    entry->status = (uint8_t)status;
+    entry->reason = (uint8_t)reason;
+    if (status == QM_TRUSTED)
+        entry->good_ms = entry->authentic_ms;
 }
 
 /* The verdict of the sets that live now on what the entry knows of its record. */
@@ -162,19 +174,12 @@ static qm_err judge(struct qm_store *s, const struct qm_instance_row *row, struc
     if (c.passes && entry->reason == QM_LEARNED)
         return QM_OK;
     if (c.passes) {
-        passes(entry, c.set);
+        store_entry_passes(entry, c.set->set_no, c.set->pair_no);
     } else {
         qm_stages(known ? value : NULL, baselined, c.set, stage, &first_fail);
         entry->first_fail = first_fail < 0 ? 0xff : (uint8_t)first_fail;
     }
-    if (row->require_log && entry->log != QM_LOG_REPLAYED && (status == QM_TRUSTED || status == QM_NEW)) {
-        status = QM_UNTRUSTED;
-        reason = QM_LOG_REQUIRED;
-    }
-    entry->status = (uint8_t)status;
-    entry->reason = (uint8_t)reason;
-    if (status == QM_TRUSTED)
-        entry->good_ms = entry->authentic_ms;
+    store_entry_conclude(entry, row->require_log, status, reason);
     return QM_OK;
 }
 

@@ -88,8 +88,9 @@ static const char second_runs[] =
     " state INTEGER NOT NULL, seen INTEGER NOT NULL, first_ms INTEGER NOT NULL, last_ms INTEGER NOT NULL, count INTEGER NOT NULL,"
     " closed_ms INTEGER, until_ms INTEGER, set_no INTEGER, restarts INTEGER, detail TEXT);"
     "CREATE INDEX alert_slot ON alert(slot, kind, state) WHERE slot IS NOT NULL;"
-    "CREATE INDEX alert_change ON alert(change, state);"
+    "CREATE INDEX alert_change ON alert(change);"
     "CREATE INDEX alert_live ON alert(state, kind) WHERE state IN (0, 1);"
+    "CREATE INDEX alert_unseen ON alert(closed_ms) WHERE state = 3 AND kind = 0 AND seen = 0;"
     "CREATE INDEX alert_closed ON alert(closed_ms) WHERE closed_ms IS NOT NULL;"
     /* what people did to alerts, and to which */
     "CREATE TABLE decision(no INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, who TEXT NOT NULL, what TEXT NOT NULL, why TEXT,"
