@@ -56,7 +56,7 @@ class Tests:
         self.top = tempfile.mkdtemp(prefix='qm-cli-')
         self.passed = self.failed = 0
         self.env = dict(os.environ, PATH=os.path.dirname(self.program) + ':' + os.environ['PATH'], LC_ALL='C.UTF-8',
-                        QUOTEMILL_HOME='home', TZ='UTC')
+                        QUOTEMILL_HOME='home', TZ='UTC', TESTS=HERE)
         self.env.pop('QM_KERNEL', None)
         self.model = os.path.join(self.top, 'model')
         os.mkdir(self.model)
