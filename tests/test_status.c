@@ -266,37 +266,51 @@ Test(status, gaps_between_runs)
     look();
     cr_expect_eq(f.scope[0].gap_end_ms, 0, "before the first run there is no gap");
     qm_fleet_close(&f);
-    GOOD(qm_fleet_open(&f, store, &(struct qm_run_now){.start_ms = now + 3 * HOUR}, &fault));
+    GOOD(qm_fleet_open(&f, store, &(struct qm_run_now){.start_ms = now + 3 * HOUR, .end_ms = now + 3 * HOUR}, &fault));
     cr_expect_eq(f.scope[0].gap_end_ms, now + 3 * HOUR, "the run that is at work ends one");
     qm_fleet_close(&f);
-    GOOD(qm_fleet_open(&f, store, &(struct qm_run_now){.start_ms = now + 2 * HOUR}, &fault));
+    GOOD(qm_fleet_open(&f, store, &(struct qm_run_now){.start_ms = now + 2 * HOUR, .end_ms = now + 2 * HOUR}, &fault));
     cr_expect_eq(f.scope[0].gap_end_ms, 0);
+}
+
+/* Somebody was heard so long ago, the home made so long ago. */
+static void heard(uint64_t ago_ms, uint64_t made_ago_ms)
+{
+    char sql[300];
+    now = qm_store_now_ms(store);
+    snprintf(sql, sizeof sql, "REPLACE INTO meta VALUES('authentic_ms', %" PRIu64 "), ('created_ms', %" PRIu64 ")", now - ago_ms,
+             now - made_ago_ms);
+    home_change(sql);
+    look();
 }
 
 Test(status, nothing_from_anyone)
 {
     home_enroll("a", 1, ",\"group\":\"slow\"");
-    look();
-    cr_expect(f.scope[0].silent);
-    ran(1, MINUTE, 1000, 0); /* duplicates only */
-    look();
-    cr_expect(f.scope[0].silent);
-    qm_fleet_close(&f);
-    GOOD(qm_fleet_open(&f, store, &(struct qm_run_now){.start_ms = now, .heard = true}, &fault));
+    heard(25 * HOUR, 24 * HOUR);
+    cr_expect(!f.scope[0].silent, "the home is young");
+    heard(24 * HOUR, 100 * HOUR);
     cr_expect(!f.scope[0].silent);
-    ran(2, 25 * HOUR, 1000, 1);
-    look();
+    heard(24 * HOUR + 1, 100 * HOUR);
     cr_expect(f.scope[0].silent);
     begin();
     GOOD(qm_store_config_set(store, "slow", "unmeasured_after", "26h", &fault));
     COMMIT();
-    look();
+    heard(25 * HOUR, 100 * HOUR);
     cr_expect(f.scope[0].silent);
     cr_expect(!f.scope[1].silent, "26 hours back there was a record");
     cr_expect_eq(qm_fleet_times(&f, 1).unmeasured_after_ms, 26 * HOUR);
-    ran(3, 23 * HOUR, 1000, 1);
+    ran(1, 40 * HOUR, 1000, 1);
+    ran(2, 20 * HOUR, 1000, 0);
     look();
-    cr_expect(!f.scope[0].silent);
+    cr_expect(!f.scope[0].silent, "a gap ended meanwhile");
+    home_change("DELETE FROM run");
+    qm_fleet_close(&f);
+    GOOD(qm_fleet_open(&f, store, &(struct qm_run_now){now - 1000, now, 0}, &fault));
+    cr_expect(f.scope[0].silent);
+    qm_fleet_close(&f);
+    GOOD(qm_fleet_open(&f, store, &(struct qm_run_now){now - 1000, now, now}, &fault));
+    cr_expect(!f.scope[0].silent, "the run that is at work took something in");
 }
 
 /* ---- one machine ------------------------------------------------------------------------------------------------------- */

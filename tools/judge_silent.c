@@ -6,6 +6,7 @@
 #include "engine/standing.h"
 #include "tools/judge_inside.h"
 #include "tools/store_run.h"
+#include "tools/store_status.h"
 
 /* Of a group (0: machines without one). */
 struct group_count {
@@ -23,7 +24,7 @@ struct found {
 
 struct scan {
     struct judge *j;
-    struct qm_standing_times times; /* but what is its group's */
+    struct qm_fleet fleet;
     struct group_count *group;
     size_t group_room;
     struct found *found;
@@ -61,14 +62,10 @@ static bool new_for_too_long(const struct qm_ledger *l, const struct qm_standing
 
 static qm_err scan_entry(struct scan *c, uint64_t slot, const struct qm_ledger *l, struct qm_fault *fault)
 {
-    const struct qm_policy *policy;
     qm_err err = grow(c, l->group, fault);
-    if (err == QM_OK)
-        err = judge_policy(c->j, l->group, &policy, fault);
     if (err != QM_OK)
         return err;
-    struct qm_standing_times t = c->times;
-    t.unmeasured_after_ms = policy->unmeasured_after_ms;
+    const struct qm_standing_times t = qm_fleet_times(&c->fleet, l->group);
     const struct qm_standing standing = qm_standing_of(l, &t);
     struct group_count *g = &c->group[l->group];
     g->machines++;
@@ -108,7 +105,7 @@ static qm_err raise_shared(struct scan *c, uint32_t group, const char *subject, 
                              .group_no = group,
                              .subject = {(const uint8_t *)subject, strlen(subject)},
                              .detail = detail,
-                             .at_ms = c->times.now_ms};
+                             .at_ms = c->fleet.now_ms};
     qm_err err = qm_alert_raise(c->j->store, &a, &raised, fault);
     c->j->out->opened += err == QM_OK && raised.opened;
     c->j->out->repeated += err == QM_OK && !raised.opened;
@@ -119,19 +116,14 @@ static qm_err close_shared(struct scan *c, uint32_t group, const char *subject, 
 {
     uint64_t closed;
     qm_err err = qm_alert_resolve_shared(c->j->store, QM_ALERT_UNMEASURED, group, (struct qm_span){(const uint8_t *)subject, strlen(subject)},
-                                         c->times.now_ms, &closed, fault);
+                                         c->fleet.now_ms, &closed, fault);
     c->j->out->resolved += err == QM_OK ? closed : 0;
     return err;
 }
 
 static qm_err raise_own(struct scan *c, const struct found *f, struct qm_ledger *l, struct qm_fault *fault)
 {
-    struct qm_standing_times t = c->times;
-    const struct qm_policy *policy;
-    qm_err err = judge_policy(c->j, f->group, &policy, fault);
-    if (err != QM_OK)
-        return err;
-    t.unmeasured_after_ms = policy->unmeasured_after_ms;
+    const struct qm_standing_times t = qm_fleet_times(&c->fleet, f->group);
     const struct qm_standing standing = qm_standing_of(l, &t);
     char detail[128];
     struct qm_alert_raised raised;
@@ -144,7 +136,7 @@ static qm_err raise_own(struct scan *c, const struct found *f, struct qm_ledger 
                  (unsigned long long)standing.since_ms);
         a.detail = detail;
     }
-    err = qm_alert_raise(c->j->store, &a, &raised, fault);
+    qm_err err = qm_alert_raise(c->j->store, &a, &raised, fault);
     if (err != QM_OK)
         return err;
     c->j->out->opened += raised.opened;
@@ -191,43 +183,15 @@ static qm_err raise_groups(struct scan *c, bool fleet, struct qm_fault *fault)
     return err;
 }
 
-/* The end of the last gap between runs, for which the machines cannot help: longer than half of what silence is allowed. */
-static qm_err note_gap(struct judge *j, uint64_t unmeasured_after_ms, uint64_t *gap_end_ms, struct qm_fault *fault)
-{
-    uint64_t last_end;
-    qm_err err = qm_store_run_last(j->store, &last_end, fault);
-    if (err == QM_OK)
-        err = qm_store_meta_get(j->store, "gap_end_ms", gap_end_ms, fault);
-    if (err != QM_OK || last_end == 0 || j->options->start_ms <= last_end || j->options->start_ms - last_end <= unmeasured_after_ms / 2)
-        return err;
-    *gap_end_ms = j->options->start_ms;
-    return qm_store_meta_set(j->store, "gap_end_ms", *gap_end_ms, fault);
-}
-
-static uint64_t latest(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
-}
-
 qm_err judge_silent(struct judge *j, struct qm_fault *fault)
 {
-    struct scan c = {.j = j, .times = {.now_ms = latest(qm_store_now_ms(j->store), j->options->end_ms)}};
-    const struct qm_policy *home;
-    uint64_t newest, created;
-    qm_err err = judge_policy(j, 0, &home, fault);
+    const struct qm_run_now run = {j->options->start_ms, j->options->end_ms, j->newest_ms};
+    struct scan c = {.j = j};
+    if (j->out->clock_behind)
+        return QM_OK;
+    qm_err err = qm_fleet_open(&c.fleet, j->store, &run, fault);
     if (err == QM_OK)
-        err = note_gap(j, home->unmeasured_after_ms, &c.times.gap_end_ms, fault);
-    if (err != QM_OK || j->out->clock_behind)
-        return err;
-    err = qm_store_meta_get(j->store, "authentic_ms", &newest, fault);
-    if (err == QM_OK)
-        err = qm_store_meta_get(j->store, "created_ms", &created, fault);
-    if (err != QM_OK)
-        return err;
-    newest = latest(newest, j->newest_ms);
-    err = qm_store_meta_set(j->store, "authentic_ms", newest, fault);
-    const uint64_t from = latest(latest(newest, created), c.times.gap_end_ms);
-    c.times.fleet_silent = home->unmeasured_after_ms != 0 && c.times.now_ms > from && c.times.now_ms - from > home->unmeasured_after_ms;
+        err = qm_store_meta_set(j->store, "authentic_ms", c.fleet.heard_ms, fault);
     if (err == QM_OK)
         err = qm_store_ledger_each(j->store, scan_block, &c, fault);
     uint64_t silent = 0, machines = 0;
@@ -236,7 +200,7 @@ qm_err judge_silent(struct judge *j, struct qm_fault *fault)
         machines += c.group[g].machines;
         j->out->unmeasured += c.group[g].fresh;
     }
-    const bool fleet = c.times.fleet_silent && silent != 0;
+    const bool fleet = err == QM_OK && c.fleet.scope[0].silent && silent != 0;
     j->out->fleet_silent = fleet;
     if (err == QM_OK)
         err = fleet ? raise_shared(&c, 0, "fleet", silent, machines, fault) : close_shared(&c, 0, "fleet", fault);
@@ -244,6 +208,7 @@ qm_err judge_silent(struct judge *j, struct qm_fault *fault)
         err = raise_groups(&c, fleet, fault);
     if (err == QM_OK)
         err = raise_found(&c, fleet, fault);
+    qm_fleet_close(&c.fleet);
     free(c.group);
     free(c.found);
     return err;

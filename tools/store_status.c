@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "tools/store_run.h"
 #include "tools/store_status_inside.h"
 
 /* ---- what statuses depend on ------------------------------------------------------------------------------------------- */
@@ -58,21 +59,18 @@ static qm_err read_gap(struct qm_fleet *f, const struct qm_run_now *run, struct 
     return err;
 }
 
-/* An authentic record is one that got a verdict of its own: trusted, untrusted or new. */
-static qm_err read_heard(struct qm_fleet *f, const struct qm_run_now *run, struct qm_fleet_scope *scope, struct qm_fault *fault)
+static uint64_t later(uint64_t a, uint64_t b)
 {
-    sqlite3_stmt *st = store_sql(f->store,
-                                 "SELECT 1 FROM run WHERE end_ms >= ?1 AND coalesce(json_extract(record, '$.by_status.trusted'), 0) +"
-                                 " coalesce(json_extract(record, '$.by_status.untrusted'), 0) +"
-                                 " coalesce(json_extract(record, '$.by_status.new'), 0) > 0 ORDER BY end_ms DESC LIMIT 1", fault);
-    const uint64_t after = scope->unmeasured_after_ms;
-    uint64_t one;
-    bool found;
-    if (st == NULL)
-        return QM_E_STORE;
-    sqlite3_bind_int64(st, 1, f->now_ms > after ? (sqlite3_int64)(f->now_ms - after) : 0);
-    qm_err err = store_number(f->store, st, &one, &found, fault);
-    scope->silent = !found && !(run != NULL && run->heard);
+    return a > b ? a : b;
+}
+
+static qm_err read_heard(struct qm_fleet *f, const struct qm_run_now *run, struct qm_fault *fault)
+{
+    uint64_t heard = 0, made = 0;
+    qm_err err = qm_store_meta_get(f->store, "authentic_ms", &heard, fault);
+    if (err == QM_OK)
+        err = qm_store_meta_get(f->store, "created_ms", &made, fault);
+    f->heard_ms = later(later(heard, made), run != NULL ? run->newest_ms : 0);
     return err;
 }
 
@@ -89,7 +87,9 @@ static qm_err read_scope(struct qm_fleet *f, const struct qm_run_now *run, struc
         return QM_OK;
     }
     err = read_gap(f, run, scope, fault);
-    return err == QM_OK ? read_heard(f, run, scope, fault) : err;
+    const uint64_t from = later(f->heard_ms, scope->gap_end_ms), after = scope->unmeasured_after_ms;
+    scope->silent = after != 0 && f->now_ms > from && f->now_ms - from > after;
+    return err;
 }
 
 static qm_err name_scopes(struct qm_fleet *f, struct qm_fault *fault)
@@ -163,7 +163,7 @@ bool qm_fleet_has_group(const struct qm_fleet *f, const char *name)
 
 qm_err qm_fleet_open(struct qm_fleet *f, struct qm_store *s, const struct qm_run_now *run, struct qm_fault *fault)
 {
-    *f = (struct qm_fleet){.store = s, .now_ms = qm_store_now_ms(s)};
+    *f = (struct qm_fleet){.store = s, .now_ms = later(qm_store_now_ms(s), run != NULL ? run->end_ms : 0)};
     qm_err err = QM_OK;
     if (sqlite3_get_autocommit(s->db) != 0) {
         err = store_exec(s, "BEGIN", fault);
@@ -171,6 +171,8 @@ qm_err qm_fleet_open(struct qm_fleet *f, struct qm_store *s, const struct qm_run
     }
     if (err == QM_OK)
         err = read_last_run(f, fault);
+    if (err == QM_OK)
+        err = read_heard(f, run, fault);
     if (err == QM_OK)
         err = read_scopes(f, run, fault);
     if (err != QM_OK)

@@ -24,13 +24,14 @@ struct qm_last_run {
 struct qm_fleet_scope {
     char name[QM_GROUP_MAX + 1];
     uint64_t unmeasured_after_ms;
-    uint64_t gap_end_ms;
-    bool silent; /* nothing authentic from anyone for unmeasured_after */
+    uint64_t gap_end_ms; /* of the last gap between runs that was longer than half of it; 0: none that matters */
+    bool silent;         /* nothing authentic from anyone for unmeasured_after */
 };
 
 struct qm_fleet {
     struct qm_store *store;
     uint64_t now_ms;
+    uint64_t heard_ms; /* when the newest authentic record from anyone was verified, or the home was made */
     struct qm_last_run last;
     struct qm_fleet_scope *scope; /* by number of the group; numbers that no group has repeat the home's */
     size_t scope_count;
@@ -38,13 +39,13 @@ struct qm_fleet {
     bool reads; /* a reading transaction of ours is open */
 };
 
-/* A run that is about to be recorded: it ends a gap, and what it took in was heard. NULL: there is none. */
+/* A run that is being judged, whose row is not written yet: it ends a gap, and what it took in was heard. */
 struct qm_run_now {
-    uint64_t start_ms;
-    bool heard; /* it took in an authentic record */
+    uint64_t start_ms, end_ms;
+    uint64_t newest_ms; /* when the newest authentic record that it took in was verified; 0: there was none */
 };
 /* Reads what all statuses depend on. Until close, everything that is read is of one moment: a reading transaction, or the writing one
- * that is open. now_ms is the store's. */
+ * that is open. now_ms is the store's, or the run's end. run: NULL where none is being judged. */
 qm_err qm_fleet_open(struct qm_fleet *f, struct qm_store *s, const struct qm_run_now *run, struct qm_fault *fault) QM_MUST_USE;
 void qm_fleet_close(struct qm_fleet *f); /* of a zeroed one: nothing */
 
