@@ -157,6 +157,21 @@ static qm_err show_items(struct qm_alert_show *w, const struct qm_alert_view *a,
     return err;
 }
 
+/* Words of an event, which were escaped when they were made: a backslash in them stays one. */
+static void show_words(struct qm_alert_show *w, struct qm_span words)
+{
+    size_t from = 0;
+    for (size_t i = 0; i <= words.len; i++) {
+        if (i != words.len && words.p[i] != '\\')
+            continue;
+        if (i != from)
+            qm_show_text(&w->show, (struct qm_span){words.p + from, i - from}, 0);
+        if (i != words.len)
+            fputc('\\', w->show.to);
+        from = i + 1;
+    }
+}
+
 /* "event 23, EV_IPL: grub_cmd …, proved" */
 static void show_event_line(struct qm_alert_show *w, const struct told *t)
 {
@@ -169,7 +184,7 @@ static void show_event_line(struct qm_alert_show *w, const struct told *t)
     if (type != NULL)
         fprintf(w->show.to, ", %s", type);
     fputs(": ", w->show.to);
-    qm_show_text(&w->show, (struct qm_span){(const uint8_t *)t->text, t->text_len}, 0);
+    show_words(w, (struct qm_span){(const uint8_t *)t->text, t->text_len});
     fputs(t->proved ? " (proved)" : " (only claimed)", w->show.to);
 }
 
