@@ -6,13 +6,14 @@
 
 #include "tools/command.h"
 #include "tools/commit.h"
+#include "tools/on_alert.h"
 #include "tools/options.h"
 #include "tools/result_read.h"
 #include "tools/store_run.h"
 
 struct request {
-    const char *home, *file;
-    bool json;
+    const char *home, *file, *on_alert;
+    bool json, syslog;
 };
 
 /* The stream's results, and its run record. */
@@ -146,10 +147,12 @@ static int run_request(const struct request *q)
         fputs("quotemill apply: the system's clock is behind the end of the last run; no machine was called unmeasured\n", stderr);
     if (in != NULL && in != stdin)
         fclose(in);
-    qm_outcomes_close(t.outcomes);
-    qm_store_close(s);
     if (lock >= 0)
         close(lock);
+    if (err == QM_OK && !known)
+        qm_alerts_tell(s, &(struct qm_tell){"apply", q->home, q->on_alert, q->syslog, j.alerts_before});
+    qm_outcomes_close(t.outcomes);
+    qm_store_close(s);
     return code;
 }
 
@@ -159,6 +162,7 @@ int qm_cmd_apply(int argc, char **argv)
     const char *home = NULL;
     const struct qm_option options[] = {
         QM_HOME_OPTION(&home),
+        QM_TELL_OPTIONS(&q.on_alert, &q.syslog),
         {.name = "json", .kind = QM_OPT_FLAG, .to = &q.json, .help = "the run record on standard output"},
     };
     const struct qm_usage usage = {

@@ -7,16 +7,17 @@
 #include "engine/pool.h"
 #include "tools/command.h"
 #include "tools/commit.h"
+#include "tools/on_alert.h"
 #include "tools/options.h"
 #include "tools/setup.h"
 #include "tools/spool.h"
 #include "tools/store_run.h"
 
 struct request {
-    const char *home, *archive, *results, *crypto, *io, *exit;
+    const char *home, *archive, *results, *crypto, *io, *exit, *on_alert;
     uint64_t workers, audit, max_seconds;
     unsigned verbose;
-    bool json;
+    bool json, syslog;
     char **spools;
     int spool_count;
 };
@@ -262,6 +263,19 @@ static void close_all(struct night *n)
         close(n->lock);
 }
 
+/* The lock is free by then: what the operator's command does may take its time. */
+static void tell(struct night *n)
+{
+    const struct qm_tell tell = {.command = "run",
+                                 .home = n->q->home,
+                                 .on_alert = n->q->on_alert,
+                                 .syslog = n->q->syslog,
+                                 .after_no = n->judgment.alerts_before};
+    close(n->lock);
+    n->lock = -1;
+    qm_alerts_tell(n->store, &tell);
+}
+
 static int run_request(const struct request *q)
 {
     struct qm_fault fault = {0};
@@ -274,8 +288,10 @@ static int run_request(const struct request *q)
     n->q = q;
     n->lock = -1;
     qm_err err = whole_run(n, &recorded, &fault);
-    if (recorded)
+    if (recorded) {
+        tell(n);
         say(n);
+    }
     int code = err == QM_OK ? exit_code(n) : qm_complain("run", &fault);
     if (qm_stdout_close("run") != QM_EXIT_OK && code <= QM_EXIT_FOUND)
         code = QM_EXIT_ENVIRONMENT;
@@ -301,6 +317,7 @@ int qm_cmd_run(int argc, char **argv)
          .help = "stop reading after that time; the rest stays for the next run"},
         {.name = "exit", .kind = QM_OPT_CHOICE, .to = &q.exit,
          .help = "when to exit with 1: anything was found (default), or only when the run opened an alert", .choices = exits},
+        QM_TELL_OPTIONS(&q.on_alert, &q.syslog),
         {.name = "workers", .kind = QM_OPT_COUNT, .to = &q.workers, .value = "N",
          .help = "worker threads (default: one for each CPU)", .min = 1, .max = QM_WORKERS_MAX},
         {.name = "crypto", .kind = QM_OPT_CHOICE, .to = &q.crypto,

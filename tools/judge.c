@@ -131,6 +131,15 @@ static void count_results(struct judge *j, struct qm_outcomes *const *outcomes, 
     }
 }
 
+/* What time alone does to alerts. */
+static qm_err grow_old(struct qm_store *s, struct qm_fault *fault)
+{
+    const struct qm_policy *policy;
+    uint64_t dropped;
+    qm_err err = qm_store_policy(s, "", 0, &policy, fault);
+    return err == QM_OK ? qm_alerts_age(s, qm_store_now_ms(s), policy->history_keep_ms, &dropped, fault) : err;
+}
+
 qm_err qm_judge(struct qm_store *s, struct qm_outcomes *const *outcomes, unsigned count, const struct qm_judge_options *options,
                 struct qm_judgment *out, struct qm_fault *fault)
 {
@@ -141,6 +150,8 @@ qm_err qm_judge(struct qm_store *s, struct qm_outcomes *const *outcomes, unsigne
     qm_err err = qm_store_run_next(s, &out->run_no, fault);
     if (err == QM_OK)
         err = qm_store_run_last(s, &last_end, fault);
+    if (err == QM_OK)
+        err = qm_alerts_last(s, &out->alerts_before, fault);
     if (err == QM_OK)
         err = qm_live_sets_init(&j.sets, fault);
     if (err == QM_OK)
@@ -156,6 +167,8 @@ qm_err qm_judge(struct qm_store *s, struct qm_outcomes *const *outcomes, unsigne
         err = judge_refusals_raise(&j, fault);
     if (err == QM_OK)
         err = judge_silent(&j, fault);
+    if (err == QM_OK)
+        err = grow_old(s, fault);
     if (err == QM_OK)
         count_results(&j, outcomes, count);
     free(cases.item);

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "tools/alert_words.h"
+#include "tools/options.h"
 
 /* ---- the command -------------------------------------------------------------------------------------------------- */
 
@@ -213,4 +214,21 @@ qm_err qm_alerts_syslog(struct qm_store *s, uint64_t after_no, struct qm_fault *
         syslog(LOG_WARNING, "alerts of %llu more changes; see quotemill alerts list", (unsigned long long)l.more);
     closelog();
     return err;
+}
+
+/* ---- both ---------------------------------------------------------------------------------------------------------- */
+
+void qm_alerts_tell(struct qm_store *s, const struct qm_tell *t)
+{
+    const struct qm_on_alert o = {.command = t->on_alert,
+                                  .home = t->home,
+                                  .after_no = t->after_no,
+                                  .limit_ms = QM_ON_ALERT_LIMIT_MS,
+                                  .lines_max = QM_ON_ALERT_LINES};
+    struct qm_fault fault = {0};
+    uint64_t told;
+    if (t->syslog && qm_alerts_syslog(s, t->after_no, &fault) != QM_OK)
+        qm_complain(t->command, &fault);
+    if (t->on_alert != NULL && qm_on_alert_run(s, &o, &told, &fault) != QM_OK)
+        qm_complain(t->command, &fault);
 }

@@ -24,4 +24,19 @@ qm_err qm_on_alert_run(struct qm_store *s, const struct qm_on_alert *o, uint64_t
  * many more. */
 qm_err qm_alerts_syslog(struct qm_store *s, uint64_t after_no, struct qm_fault *fault) QM_MUST_USE;
 
+/* Both, after a run was recorded and its lock is free again. Complaints go to standard error; nothing comes of them. */
+struct qm_tell {
+    const char *command;  /* "run", "apply": for messages */
+    const char *home;
+    const char *on_alert; /* NULL: none */
+    bool syslog;
+    uint64_t after_no;
+};
+void qm_alerts_tell(struct qm_store *s, const struct qm_tell *t);
+
+#define QM_TELL_OPTIONS(on_alert_, syslog_) \
+    {.name = "on-alert", .kind = QM_OPT_TEXT, .to = (on_alert_), .value = "COMMAND", \
+     .help = "run by the shell once, where alerts were opened: they are its input, one JSON object a line"}, \
+    {.name = "syslog", .kind = QM_OPT_FLAG, .to = (syslog_), .help = "new alerts to the system's log too, a line for each change"}
+
 #endif
