@@ -244,6 +244,18 @@ def resize(record, index):
 
 # --- the sections ---
 
+def two_of(cores):
+    """The last CPU and, where there is one, the last that is not a thread of the same core."""
+    def core(cpu):
+        try:
+            with open('/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list' % cpu) as f:
+                return f.read()
+        except OSError:
+            return str(cpu)
+    others = [c for c in cores[:-1] if core(c) != core(cores[-1])]
+    return [cores[-1]] + (others or cores[:-1])[-1:]
+
+
 class Bench:
     def __init__(self, args):
         here = os.path.dirname(os.path.abspath(__file__))
@@ -261,7 +273,7 @@ class Bench:
         self.figures = Figures()
         cores = sorted(os.sched_getaffinity(0))
         self.one_core = {cores[-1]}
-        self.two_cores = set(cores[-2:])
+        self.two_cores = set(two_of(cores))
         os.makedirs(self.dir, exist_ok=True)
 
     def program(self, name):
