@@ -6,6 +6,7 @@
 
 #include "tools/command.h"
 #include "tools/commit.h"
+#include "tools/metrics.h"
 #include "tools/on_alert.h"
 #include "tools/options.h"
 #include "tools/result_read.h"
@@ -113,8 +114,15 @@ static qm_err apply(const struct request *q, struct qm_store *s, FILE *in, struc
     if (err != QM_OK || *known)
         return err;
     const struct qm_commit_options options = {.command = "apply", .home = q->home, .results = "none", .source_of = source_of, .source_ctx = label};
-    err = qm_commit(s, &t->outcomes, 1, &t->run, &options, j, fault);
-    return err == QM_OK ? qm_store_publish(s, &built, fault) : err;
+    err = qm_commit_prepare(s, fault);
+    if (err == QM_OK)
+        err = qm_commit(s, &t->outcomes, 1, &t->run, &options, j, fault);
+    if (err != QM_OK)
+        return err;
+    struct qm_fault ignored = {0}; /* numbers for others cannot fail what is recorded */
+    if (qm_metrics_write(s, q->home, NULL, &ignored) != QM_OK)
+        fprintf(stderr, "quotemill apply: warning: %s\n", ignored.text);
+    return qm_store_publish(s, &built, fault);
 }
 
 static int run_request(const struct request *q)

@@ -7,6 +7,7 @@
 #include "engine/pool.h"
 #include "tools/command.h"
 #include "tools/commit.h"
+#include "tools/metrics.h"
 #include "tools/on_alert.h"
 #include "tools/options.h"
 #include "tools/setup.h"
@@ -14,7 +15,7 @@
 #include "tools/store_run.h"
 
 struct request {
-    const char *home, *archive, *results, *crypto, *io, *exit, *on_alert;
+    const char *home, *archive, *results, *crypto, *io, *exit, *on_alert, *metrics;
     uint64_t workers, audit, max_seconds;
     unsigned verbose;
     bool json, syslog;
@@ -39,6 +40,7 @@ struct night {
     struct qm_run run;
     struct qm_pipeline_stats stats;
     struct qm_judgment judgment;
+    struct qm_retention retention;
     int signalled;
 };
 
@@ -77,6 +79,8 @@ static qm_err open_home(struct night *n, struct qm_fault *fault)
         err = qm_store_open(&n->store, n->q->home, true, fault);
     if (err == QM_OK)
         err = qm_run_lock(n->q->home, &n->lock, fault);
+    if (err == QM_OK)
+        err = qm_commit_prepare(n->store, fault);
     if (err == QM_OK)
         err = qm_store_publish(n->store, &built, fault); /* a table of another version, or behind the store */
     if (err == QM_OK)
@@ -176,17 +180,28 @@ static void drop_unread(struct night *n)
 
 static qm_err record(struct night *n, struct qm_fault *fault)
 {
-    const struct qm_commit_options options = {.command = "run",
-                                              .home = n->q->home,
-                                              .results = n->q->results,
-                                              .source_of = source_of,
-                                              .source_ctx = n->spool,
-                                              .kept = n->kept,
-                                              .kept_count = n->opened,
-                                              .missing = &n->missing};
+    struct qm_commit_options options = {.command = "run",
+                                        .home = n->q->home,
+                                        .results = n->q->results,
+                                        .source_of = source_of,
+                                        .source_ctx = n->spool,
+                                        .kept = n->kept,
+                                        .kept_count = n->opened,
+                                        .missing = &n->missing,
+                                        .retention = &n->retention};
+    const struct qm_policy *policy;
+    uint64_t bytes;
     qm_err err = qm_spool_commit(n->spool, n->list, fault);
     if (err == QM_OK)
-        drop_unread(n);
+        err = qm_store_policy(n->store, "", 0, &policy, fault);
+    if (err == QM_OK)
+        err = qm_retention_plan(&n->retention, n->q->home, n->q->archive, n->id, policy, qm_now_ms(), fault);
+    if (err != QM_OK)
+        return err;
+    drop_unread(n);
+    options.quarantined = qm_spool_quarantined(n->spool);
+    options.held = qm_spool_held(n->spool);
+    options.not_held = qm_spool_not_held(n->spool, &bytes);
     return err == QM_OK ? qm_commit(n->store, n->outcomes, n->opened, &n->run, &options, &n->judgment, fault) : err;
 }
 
@@ -255,6 +270,7 @@ static void close_all(struct night *n)
         qm_event_keep_close(n->kept[i]);
     }
     qm_events_missing_free(&n->missing);
+    qm_retention_close(&n->retention);
     qm_spool_close(n->spool);
     qm_worklist_close(n->list);
     qm_table_close(n->table);
@@ -263,7 +279,7 @@ static void close_all(struct night *n)
         close(n->lock);
 }
 
-/* The lock is free by then: what the operator's command does may take its time. */
+/* What cannot fail a run that is recorded. The lock is free when the operator's command runs: it may take its time. */
 static void tell(struct night *n)
 {
     const struct qm_tell tell = {.command = "run",
@@ -271,6 +287,12 @@ static void tell(struct night *n)
                                  .on_alert = n->q->on_alert,
                                  .syslog = n->q->syslog,
                                  .after_no = n->judgment.alerts_before};
+    struct qm_fault fault = {0};
+    if (qm_retention_apply(&n->retention, &fault) != QM_OK)
+        fprintf(stderr, "quotemill run: warning: %s\n", fault.text);
+    if (strcmp(n->q->metrics, "none") != 0 &&
+        qm_metrics_write(n->store, n->q->home, n->q->metrics[0] != '\0' ? n->q->metrics : NULL, &fault) != QM_OK)
+        fprintf(stderr, "quotemill run: warning: %s\n", fault.text);
     close(n->lock);
     n->lock = -1;
     qm_alerts_tell(n->store, &tell);
@@ -305,7 +327,7 @@ int qm_cmd_run(int argc, char **argv)
     static const char *const cryptos[] = {"auto", "openssl", NULL};
     static const char *const ios[] = {"auto", "uring", "read", NULL};
     static const char *const exits[] = {"found", "new", NULL};
-    struct request q = {.io = "auto", .exit = "found", .workers = qm_setup_cpus(), .audit = 1024};
+    struct request q = {.io = "auto", .exit = "found", .metrics = "", .workers = qm_setup_cpus(), .audit = 1024};
     const char *home = NULL;
     const struct qm_option options[] = {
         QM_HOME_OPTION(&home),
@@ -325,6 +347,8 @@ int qm_cmd_run(int argc, char **argv)
         {.name = "io", .kind = QM_OPT_CHOICE, .to = &q.io, .help = "how files are read (default: auto)", .choices = ios},
         {.name = "audit", .kind = QM_OPT_COUNT, .to = &q.audit, .value = "N",
          .help = "check one in N valid signatures again with OpenSSL (default 1024; 0: none)"},
+        {.name = "metrics", .kind = QM_OPT_TEXT, .to = &q.metrics, .value = "FILE",
+         .help = "where the numbers for Prometheus go, 'none' for nowhere (default: HOME/metrics/quotemill.prom)"},
         {.name = "json", .kind = QM_OPT_FLAG, .to = &q.json, .help = "the run record on standard output"},
         {.name = "verbose", .letter = 'v', .kind = QM_OPT_TALLY, .to = &q.verbose,
          .help = "say what the run did on standard error"},

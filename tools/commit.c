@@ -185,14 +185,35 @@ static qm_err keep_events(struct qm_store *s, const struct qm_commit_options *o,
     return err == QM_OK && o->missing != NULL ? qm_store_events_settle(s, o->missing, fault) : err;
 }
 
-static qm_err write_row(struct qm_store *s, const struct qm_judgment *j, const struct qm_run *run, const char *kind, struct qm_fault *fault)
+/* The run record, and what the run did to the home, in one JSON object. */
+static qm_err write_row(struct qm_store *s, const struct qm_judgment *j, const struct qm_run *run, const struct qm_commit_options *c,
+                        struct qm_fault *fault)
 {
+    const char *kind = c->command;
+    const struct {
+        const char *key;
+        uint64_t value;
+    } did[] = {{"learned", j->learned}, {"opened", j->opened}, {"repeated", j->repeated}, {"resolved", j->resolved},
+               {"unmeasured", j->unmeasured}, {"quarantined", c->quarantined}, {"held", c->held}, {"not_held", c->not_held},
+               {"lost", j->dropped + c->not_held + (c->retention != NULL ? qm_retention_lost(c->retention) : 0)}};
     char text[8192];
-    struct qm_out o = qm_out_init(text, sizeof text);
+    struct qm_out o = qm_out_init(text, sizeof text - 1);
     qm_run_write(&o, run, QM_FORMAT_NDJSON);
+    o.len -= o.len >= 2 ? 2 : o.len; /* the newline, and the end of the object, which goes on */
+    for (size_t i = 0; i < QM_COUNT(did); i++) {
+        qm_out_text(&o, ",\"");
+        qm_out_text(&o, did[i].key);
+        qm_out_text(&o, "\":");
+        qm_out_u64(&o, did[i].value);
+    }
+    if (c->retention != NULL) {
+        qm_out_text(&o, ",\"lost_files\":");
+        qm_retention_write(c->retention, &o);
+    }
+    qm_out_char(&o, '}');
     if (o.full)
         return qm_fail(fault, QM_E_LIMIT, 0, "the run record is too long");
-    text[o.len - 1] = '\0'; /* the newline */
+    text[o.len] = '\0';
     const struct qm_run_row row = {.id = run->run, .kind = kind, .start_ms = run->start_ms, .end_ms = run->end_ms,
                                    .records = run->records, .generation = run->generation, .complete = run->complete, .record = text};
     return qm_store_run_add(s, j->run_no, &row, fault);
@@ -216,7 +237,21 @@ static qm_err record(struct qm_store *s, struct qm_outcomes *const *outcomes, un
         err = results_write(results, outcomes, count, run, fault);
     if (err == QM_OK && results->ours)
         err = sync_directory_of(results->part, fault);
-    return err == QM_OK ? write_row(s, out, run, o->command, fault) : err;
+    return err == QM_OK ? write_row(s, out, run, o, fault) : err;
+}
+
+qm_err qm_commit_prepare(struct qm_store *s, struct qm_fault *fault)
+{
+    uint64_t ended;
+    qm_err err = qm_store_begin(s, fault);
+    if (err != QM_OK)
+        return err;
+    err = qm_sets_expire(s, &ended, fault);
+    if (err == QM_OK)
+        err = qm_store_commit(s, fault);
+    if (err != QM_OK)
+        qm_store_rollback(s);
+    return err;
 }
 
 qm_err qm_commit(struct qm_store *s, struct qm_outcomes *const *outcomes, unsigned count, struct qm_run *run,

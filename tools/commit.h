@@ -8,6 +8,7 @@
 
 #include "tools/event_keep.h"
 #include "tools/judge.h"
+#include "tools/retention.h"
 
 struct qm_commit_options {
     const char *command;           /* "run", "apply": for messages, and the kind of the run's row */
@@ -18,7 +19,13 @@ struct qm_commit_options {
     struct qm_event_keep *const *kept; /* what the workers kept of logs; kept_count 0: nothing */
     unsigned kept_count;
     const struct qm_events_missing *missing; /* NULL where nothing is kept */
+    const struct qm_retention *retention;    /* what bounds will remove; NULL: nothing */
+    uint64_t quarantined, held, not_held;    /* files; records of unknown instances that are kept, and that there was no room for */
 };
+
+/* Before a run verifies, in a transaction of its own: sets whose end has come are ended, machines that policy takes out are
+ * taken out. */
+qm_err qm_commit_prepare(struct qm_store *s, struct qm_fault *fault) QM_MUST_USE;
 
 /* run: as the pipeline, or the stream, left it; by_status and by_reason are counted anew. QM_OK: recorded. */
 qm_err qm_commit(struct qm_store *s, struct qm_outcomes *const *outcomes, unsigned count, struct qm_run *run,

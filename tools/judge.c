@@ -132,12 +132,11 @@ static void count_results(struct judge *j, struct qm_outcomes *const *outcomes, 
 }
 
 /* What time alone does to alerts. */
-static qm_err grow_old(struct qm_store *s, struct qm_fault *fault)
+static qm_err grow_old(struct qm_store *s, uint64_t *dropped, struct qm_fault *fault)
 {
     const struct qm_policy *policy;
-    uint64_t dropped;
     qm_err err = qm_store_policy(s, "", 0, &policy, fault);
-    return err == QM_OK ? qm_alerts_age(s, qm_store_now_ms(s), policy->history_keep_ms, &dropped, fault) : err;
+    return err == QM_OK ? qm_alerts_age(s, qm_store_now_ms(s), policy->history_keep_ms, dropped, fault) : err;
 }
 
 qm_err qm_judge(struct qm_store *s, struct qm_outcomes *const *outcomes, unsigned count, const struct qm_judge_options *options,
@@ -168,7 +167,7 @@ qm_err qm_judge(struct qm_store *s, struct qm_outcomes *const *outcomes, unsigne
     if (err == QM_OK)
         err = judge_silent(&j, fault);
     if (err == QM_OK)
-        err = grow_old(s, fault);
+        err = grow_old(s, &out->dropped, fault);
     if (err == QM_OK)
         count_results(&j, outcomes, count);
     free(cases.item);

@@ -24,6 +24,7 @@ struct qm_judge_options {
 
 struct qm_judgment {
     uint64_t run_no;            /* of the store's row */
+    uint64_t dropped;           /* old rows of history that went */
     uint64_t alerts_before;     /* the highest number of an alert before: what the judgment opened has higher ones */
     uint64_t by_status[QM_STATUS_COUNT], by_reason[QM_REASON_COUNT]; /* of the results, as they are now */
     uint64_t learned;           /* instances that learned a baseline */

@@ -267,19 +267,30 @@ static qm_err verdict_alerts(struct judge *j, struct subject *u, const struct qm
     return err;
 }
 
+static qm_err end_old_sets(struct judge *j, struct subject *u, struct qm_fault *fault)
+{
+    uint64_t ended;
+    qm_err err = qm_sets_keep_old(j->store, u->slot, &u->ledger, u->policy->keep_old_ms, &ended, fault);
+    if (err == QM_OK && ended != 0) {
+        j->out->changed = u->decided = true;
+        u->row_read = false; /* its generation moved */
+    }
+    return err;
+}
+
 /* Appraised from check 9 on: a newer record, or one that proves more than its copy did. */
 static qm_err appraise(struct judge *j, struct subject *u, struct case_of *c, const struct qm_sighting *s, const struct qm_ordering *o,
                        struct qm_fault *fault)
 {
     const struct qm_sequence before = u->ledger.last;
-    qm_err err = u->decided ? judge_again(j, u, c, fault) : QM_OK;
+    qm_err err = u->decided ? judge_subject_row(j, u, fault) : QM_OK;
+    if (err == QM_OK && u->decided)
+        err = judge_again(j, u, c, fault);
     if (err == QM_OK)
         err = learn(j, u, c->r, fault);
     if (err != QM_OK)
         return err;
     struct qm_result *r = c->r;
-    const bool first_pass = r->status == QM_TRUSTED && (u->ledger.status != QM_TRUSTED || u->ledger.set_a != r->set_a ||
-                                                         u->ledger.set_b != r->set_b);
     freshness(u, r, o);
     qm_ledger_take(&u->ledger, s, o);
     if (o->order == QM_ORDER_NEWER && r->checked_ms > j->newest_ms)
@@ -290,8 +301,8 @@ static qm_err appraise(struct judge *j, struct subject *u, struct case_of *c, co
     const bool is_status = o->order == QM_ORDER_NEWER || o->newest;
     if (is_status)
         write_status(u, r);
-    if (first_pass)
-        err = qm_store_sets_passed(j->store, u->slot, u->ledger.group, r->set_a, r->set_b, r->checked_ms, fault);
+    if (is_status && r->status == QM_TRUSTED && u->policy->keep_old_ms != 0)
+        err = end_old_sets(j, u, fault);
     u->raised = 0;
     if (err == QM_OK)
         err = sequence_alerts(j, u, r, o, &before, fault);

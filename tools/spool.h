@@ -60,6 +60,7 @@ void qm_spool_quarantine(struct qm_spool *sp, const char *name, const char *why)
 /* Keeps the record of an unknown instance for a later run, in place of an older one. From any thread. What is beyond the bounds
  * of a run is counted in qm_spool_not_held. */
 void qm_spool_hold(struct qm_spool *sp, struct qm_span id, struct qm_span record);
+uint64_t qm_spool_quarantined(const struct qm_spool *sp); /* files that are to go there */
 uint64_t qm_spool_held(const struct qm_spool *sp); /* ids of this run */
 uint64_t qm_spool_not_held(const struct qm_spool *sp, uint64_t *bytes);
 

@@ -333,6 +333,14 @@ void qm_spool_quarantine(struct qm_spool *sp, const char *name, const char *why)
     pthread_mutex_unlock(&sp->lock);
 }
 
+uint64_t qm_spool_quarantined(const struct qm_spool *sp)
+{
+    uint64_t n = 0;
+    for (size_t i = 0; i < sp->file_count; i++)
+        n += sp->file[i].why != NULL;
+    return n;
+}
+
 uint64_t qm_spool_files(const struct qm_spool *sp)
 {
     return sp->file_count;

@@ -126,30 +126,6 @@ qm_err qm_store_learned_mask(struct qm_store *s, uint64_t slot, uint32_t *mask, 
     return rc == SQLITE_DONE ? QM_OK : store_fail(s, fault, "reading what was learned");
 }
 
-qm_err qm_store_sets_passed(struct qm_store *s, uint64_t slot, uint32_t group_no, uint32_t set_a, uint32_t set_b, uint64_t at_ms,
-                            struct qm_fault *fault)
-{
-    sqlite3_stmt *own = store_sql(s, "UPDATE baseline SET passed_ms = ?4 WHERE slot = ?1 AND vals IN (?2, ?3) AND ended_ms IS NULL"
-                                     " AND passed_ms IS NULL", fault);
-    if (own == NULL)
-        return QM_E_STORE;
-    sqlite3_bind_int64(own, 1, (sqlite3_int64)slot);
-    sqlite3_bind_int64(own, 2, set_a);
-    sqlite3_bind_int64(own, 3, set_b);
-    sqlite3_bind_int64(own, 4, (sqlite3_int64)at_ms);
-    qm_err err = store_run(s, own, fault);
-    if (err != QM_OK || set_b == 0)
-        return err;
-    sqlite3_stmt *group = store_sql(s, "UPDATE baseline SET passed_ms = ?3 WHERE grp = ?1 AND vals = ?2 AND ended_ms IS NULL"
-                                       " AND passed_ms IS NULL", fault);
-    if (group == NULL)
-        return QM_E_STORE;
-    sqlite3_bind_int64(group, 1, group_no);
-    sqlite3_bind_int64(group, 2, set_a);
-    sqlite3_bind_int64(group, 3, (sqlite3_int64)at_ms);
-    return store_run(s, group, fault);
-}
-
 qm_err qm_store_group_name(struct qm_store *s, uint32_t no, char name[QM_GROUP_MAX + 1], struct qm_fault *fault)
 {
     name[0] = '\0';

@@ -28,9 +28,6 @@ qm_err qm_store_changed_since(struct qm_store *s, uint64_t generation, uint64_t 
 qm_err qm_store_rekeyed_since(struct qm_store *s, uint64_t slot, uint64_t since_ms, bool *rekeyed, struct qm_fault *fault) QM_MUST_USE;
 /* PCRs of which the instance learned a value before, in a set of its own, ended or not. */
 qm_err qm_store_learned_mask(struct qm_store *s, uint64_t slot, uint32_t *mask, struct qm_fault *fault) QM_MUST_USE;
-/* Notes when an accepted set was first passed on, for every live set of these values of the instance or its group. */
-qm_err qm_store_sets_passed(struct qm_store *s, uint64_t slot, uint32_t group_no, uint32_t set_a, uint32_t set_b, uint64_t at_ms,
-                            struct qm_fault *fault) QM_MUST_USE;
 /* The name of a group; "" for 0 or none of that number. */
 qm_err qm_store_group_name(struct qm_store *s, uint32_t no, char name[QM_GROUP_MAX + 1], struct qm_fault *fault) QM_MUST_USE;
 /* The slot of an id; 0: not enrolled. */
