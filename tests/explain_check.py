@@ -3,6 +3,7 @@
 
   fleet    machines of gen, tampered with and updated; the lists of events in the home's store are written here, from round 1's logs
            by gen_check's reader, and every event that verify names is the one that this reader finds
+  runs     the same where run kept the events itself: of baselines that were enrolled, that it learned, and that were accepted
   logs     the corpus' logs (../shared/corpus beside the source root, or $QM_CORPUS; left out where there is none): lists of events
            of every PCR whose value the corpus knows, and what differs when a list differs"""
 import binascii, glob, hashlib, json, os, sqlite3, struct, subprocess, sys, tempfile
@@ -116,7 +117,7 @@ def check_fleet(quotemill, top):
         db.execute("UPDATE meta SET value = value + 1 WHERE key = 'generation'")
     db.close()
     run(quotemill, home, 'enroll', f'{fleet}/enroll.ndjson')
-    told = 0
+    count = 0
     for n, code in (1, (0,)), (2, (1,)), (3, (1,)):
         for line in run(quotemill, home, 'verify', '--format', 'ndjson', f'{fleet}/spool-{n}', code=code).splitlines():
             r = json.loads(line)
@@ -127,7 +128,7 @@ def check_fleet(quotemill, top):
             check((r['reason'] == 'pcr_mismatch') == (pcr is not None), f'{what}: {r["reason"]}')
             if not check(('event' in r) == known, f'{what}: an event where its log is kept, and only there'): continue
             if not known: continue
-            told += 1
+            count += 1
             got = rounds[n][r['id']]
             if shortened.get(r['id']) == pcr and n == 2:
                 e = r['event']
@@ -138,9 +139,80 @@ def check_fleet(quotemill, top):
             with open(log, 'wb') as f: f.write(sent[n][r['id']]['log'])
             texts = json.loads(run(quotemill, home, 'log', '--json', log))['events']
             check_event(what, r['event'], got, was[r['id']], pcr, texts)
-    check(told > 40, f'only {told} events were told')
+    check(count > 40, f'only {count} events were told')
     check(len(shortened) > 0, 'no log lost an event')
-    print(f'fleet: {told} events told, {len(shortened)} absent, of {len(lists)} lists')
+    print(f'fleet: {count} events told, {len(shortened)} absent, of {len(lists)} lists')
+
+
+# ---- runs ----
+
+def told(quotemill, top, home, spool, sent, known):
+    """What verify says of a spool, against the logs that runs have seen: (PCR, value) -> events."""
+    count = 0
+    for line in run(quotemill, home, 'verify', '--format', 'ndjson', spool, code=(0, 1)).splitlines():
+        r = json.loads(line)
+        if r.get('reason') != 'pcr_mismatch':
+            check('event' not in r, f'{line}: an event of what passes')
+            continue
+        pcr = r['first_fail']
+        expected = bytes.fromhex(next(s['expected'] for s in r['stages'] if s['pcr'] == pcr))
+        what = f'{home}, {spool}, {r["id"]}'
+        if not check(((pcr, expected) in known) == ('event' in r), f'{what}: explained where a log of the expected value was seen'): continue
+        if 'event' not in r: continue
+        count += 1
+        log = os.path.join(top, 'log')
+        with open(log, 'wb') as f: f.write(sent[r['id']]['log'])
+        check_event(what, r['event'], read_log(sent[r['id']]['log']), known[pcr, expected], pcr,
+                    json.loads(run(quotemill, home, 'log', '--json', log))['events'])
+    return count
+
+
+def see(known, sent):
+    for r in sent.values():
+        events = read_log(r['log'])
+        for pcr, value in replay(events).items():
+            known.setdefault((pcr, value), events)
+
+
+def missing(home):
+    db = sqlite3.connect(f'{home}/fleet.db')
+    n, = db.execute('SELECT count(*) FROM events_missing').fetchone()
+    db.close()
+    return n
+
+
+def check_runs(quotemill, top, baseline):
+    name = 'enrolled' if baseline else 'learned'
+    fleet, home = os.path.join(top, 'fleet-' + name), os.path.join(top, 'home-' + name)
+    run(quotemill, home, 'gen', '--instances', '40', '--key', 'p256', '--seed', '12', '--out', fleet, *(['--baseline'] if baseline else []))
+    for n, how in (2, ('--tamper', '0.5')), (3, ('--update', '1')), (4, ('--tamper', '0.5')):
+        run(quotemill, home, 'gen', '--out', fleet, '--round', str(n), *how)
+    sent = {n: records(f'{fleet}/spool-{n}') for n in (1, 2, 3, 4)}
+    run(quotemill, home, 'init')
+    run(quotemill, home, 'enroll', f'{fleet}/enroll.ndjson')
+    known = {}
+    if baseline:
+        check(told(quotemill, top, home, f'{fleet}/spool-2', sent[2], known) == 0 and missing(home) > 0, f'{name}: no log was seen yet')
+    run(quotemill, home, 'run', f'{fleet}/spool-1')
+    see(known, sent[1])
+    check(missing(home) == 0, f'{name}: {missing(home)} values lack events after a run that saw them')
+    first = told(quotemill, top, home, f'{fleet}/spool-2', sent[2], known)
+    check(first == 20, f'{name}: {first} events of 20 machines')
+    run(quotemill, home, 'run', f'{fleet}/spool-2', code=(1,))
+    see(known, sent[2])
+    numbers = [str(json.loads(a)['no']) for a in run(quotemill, home, 'alerts', 'list', '--json').splitlines()]
+    run(quotemill, home, 'alerts', 'accept', '--reason', 'test', *numbers)
+    check(told(quotemill, top, home, f'{fleet}/spool-4', sent[4], {}) == 0, f'{name}: what was accepted passes')
+    second = told(quotemill, top, home, f'{fleet}/spool-3', sent[3], known)
+    check(second == 40, f'{name}: {second} events of 40 machines')
+    against = 0
+    for line in run(quotemill, home, 'verify', '--format', 'ndjson', f'{fleet}/spool-3', code=(1,)).splitlines():
+        r = json.loads(line)
+        if 'event' in r:
+            value = bytes.fromhex(next(s['expected'] for s in r['stages'] if s['pcr'] == r['first_fail']))
+            against += value != replay(read_log(sent[1][r['id']]['log']))[r['first_fail']]
+    check(against > 0, f'{name}: none differs from what was accepted from an alert')
+    print(f'runs: {first} and {second} events told ({name}), {against} against what was accepted')
 
 
 # ---- the corpus' logs ----
@@ -217,6 +289,8 @@ def check_corpus(driver, corpus):
 quotemill, driver, root = (os.path.abspath(p) for p in sys.argv[1:4])
 with tempfile.TemporaryDirectory(prefix='explain-') as top:
     check_fleet(quotemill, top)
+    for baseline in True, False:
+        check_runs(quotemill, top, baseline)
 corpus = os.environ.get('QM_CORPUS', os.path.join(root, '..', 'shared', 'corpus'))
 if glob.glob(os.path.join(corpus, 'logs', '*')):
     check_corpus(driver, corpus)
