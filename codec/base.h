@@ -59,6 +59,7 @@ enum {
     QM_SET_MAX = 8,                 /* live accepted sets of one kind */
     QM_SETS_MAX = 8 + 8 * 16,       /* sets that one instance can pass on: whole ones, and pairs of the group's and what is its own */
 };
+enum { QM_BEACON_SIZE = 32, QM_BEACONS_MAX = 8 }; /* bytes; live at a time: beacon_life over beacon_period */
 #define QM_FILE_MAX (4ull << 30) /* bytes of a spool file */
 
 #endif

@@ -195,7 +195,7 @@ void qm_result_write(struct qm_out *out, const struct qm_result *r, enum qm_form
     number(&e, "checked", r->checked_ms);
     if (r->has_baseline)
         number(&e, "baseline", r->baseline);
-    if (r->set_a != 0) {
+    if (r->set_a != 0 || r->set_b != 0) {
         qm_emit_key(&e, "sets");
         qm_emit_array(&e);
         qm_emit_u64(&e, r->set_a);

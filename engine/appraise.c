@@ -30,6 +30,8 @@ struct item {
     uint32_t passed;
     uint8_t reason; /* of the first check that failed */
     uint8_t log;    /* enum qm_log_state */
+    uint8_t fresh;  /* enum qm_fresh */
+    uint32_t beacon;
     const struct qm_set *passes_on;  /* the set whose composite is the signed digest */
     const uint8_t *value[QM_PCR_COUNT]; /* proven values of the baselined bank */
     struct qm_replayed replayed;
@@ -38,6 +40,10 @@ struct item {
     uint8_t digest[QM_DIGEST_MAX]; /* of the attest, by the scheme's hash */
     uint8_t rs[SIG_ROOM];
 };
+
+/* What a beacon's extraData is the digest of begins so. */
+static const char beacon_text[19] = {'q', 'u', 'o', 't', 'e', 'm', 'i', 'l', 'l', '-', 'b', 'e', 'a', 'c', 'o', 'n', '-', 'v', '1'};
+enum { BEACON_MESSAGE_MAX = sizeof beacon_text + QM_BEACON_SIZE + QM_ID_MAX };
 
 struct qm_verifier {
     const struct qm_table *table;
@@ -58,6 +64,7 @@ struct qm_verifier {
     uint8_t composite_message[QM_VERIFY_BATCH][QM_PCR_COUNT * 32];
     uint8_t other_bank[QM_HASH_COUNT][QM_PCR_COUNT][QM_DIGEST_MAX];
     uint8_t other_message[QM_COMPOSITE_MAX];
+    uint8_t beacon_message[QM_VERIFY_BATCH][BEACON_MESSAGE_MAX];
     char event_text[QM_VERIFY_BATCH][QM_EVENT_TEXT_MAX];
 };
 
@@ -212,10 +219,47 @@ static bool cheap_checks(struct item *it, const struct qm_record *r, const struc
     if (!selection_equal(&it->attest, found->profile))
         return fail(it, QM_WRONG_SELECTION);
     it->passed |= CHECK_SELECTION;
-    if (found->nonce.p != NULL && !qm_span_eq(found->nonce, it->attest.extra))
-        return fail(it, QM_STALE_NONCE);
-    it->passed |= CHECK_NONCE;
     return true;
+}
+
+/* Which of the beacons extraData was made with. The newest comes first, so most are found at once. */
+static void find_beacons(struct qm_verifier *v, const struct qm_record *records, size_t count)
+{
+    for (unsigned b = 0; b < v->options.beacon_count; b++) {
+        size_t n = 0;
+        for (size_t i = 0; i < count; i++) {
+            const struct item *it = &v->item[i];
+            const struct qm_span id = records[i].evidence.id;
+            if ((it->passed & CHECK_SELECTION) == 0 || it->beacon != 0 || it->instance->nonce.p != NULL || it->attest.extra.len != 32)
+                continue;
+            uint8_t *to = v->beacon_message[n];
+            memcpy(to, beacon_text, sizeof beacon_text);
+            memcpy(to + sizeof beacon_text, v->options.beacon[b].value, QM_BEACON_SIZE);
+            memcpy(to + sizeof beacon_text + QM_BEACON_SIZE, id.p, id.len);
+            v->message[n] = (struct qm_message){to, (uint32_t)(sizeof beacon_text + QM_BEACON_SIZE + id.len), v->composite[n]};
+            v->message_item[n++] = i;
+        }
+        v->kernels->sha256->digest(v->message, n);
+        for (size_t m = 0; m < n; m++) {
+            struct item *it = &v->item[v->message_item[m]];
+            if (memcmp(it->attest.extra.p, v->composite[m], 32) == 0)
+                it->beacon = v->options.beacon[b].no;
+        }
+    }
+}
+
+/* Check 6: the nonce that was enrolled, else a beacon where one is demanded. */
+static void check_freshness(struct item *it)
+{
+    if ((it->passed & CHECK_SELECTION) == 0)
+        return;
+    const struct qm_span nonce = it->instance->nonce;
+    if (nonce.p != NULL ? !qm_span_eq(nonce, it->attest.extra) : it->instance->require_beacon && it->beacon == 0) {
+        fail(it, QM_STALE_NONCE);
+        return;
+    }
+    it->fresh = nonce.p != NULL ? QM_FRESH_NONCE : it->beacon != 0 ? QM_FRESH_BEACON : QM_FRESH_CLOCK;
+    it->passed |= CHECK_NONCE;
 }
 
 /* ---- check 7 --------------------------------------------------------------------------------------------------------- */
@@ -516,6 +560,8 @@ static void result(const struct qm_verifier *v, const struct qm_record *r, struc
     out->safe = it->attest.safe;
     out->firmware = it->attest.firmware;
     out->pcr_digest = it->attest.pcr_digest;
+    out->fresh = it->fresh;
+    out->beacon = it->beacon;
     conclude(it, out);
 }
 
@@ -577,8 +623,13 @@ qm_err qm_verify(struct qm_verifier *v, const struct qm_record *records, size_t 
         it->reason = QM_MALFORMED;
         it->log = QM_LOG_NOT_CHECKED;
         it->passes_on = NULL;
+        it->beacon = 0;
+        it->fresh = QM_FRESH_UNKNOWN;
         cheap_checks(it, &records[i], &v->found[i]);
     }
+    find_beacons(v, records, count);
+    for (size_t i = 0; i < count; i++)
+        check_freshness(&v->item[i]);
     digest_attests(v, records, count);
     err = check_signatures(v, records, count, fault);
     if (err != QM_OK)

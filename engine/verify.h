@@ -26,9 +26,17 @@ struct qm_record {
     const char *bad_file;  /* why its file is not worth another look, constant text; NULL: it is not said to be bad */
 };
 
+/* A quote made after it carries SHA-256("quotemill-beacon-v1" || value || id) as its extraData. */
+struct qm_beacon {
+    uint32_t no;
+    uint8_t value[QM_BEACON_SIZE];
+};
+
 struct qm_verify_options {
     const char *run;         /* run id; outlives the verifier */
     uint64_t audit;          /* one in so many valid signatures is checked again by the oracle; 0: none */
+    const struct qm_beacon *beacon; /* those that are accepted, newest first; outlive the verifier */
+    unsigned beacon_count;   /* at most QM_BEACONS_MAX */
     bool no_memo;            /* compute every PCR chain, known or not */
 };
 

@@ -20,10 +20,11 @@ struct scene {
     unsigned signing_key_no;
     struct qm_profile profile;
     struct qm_span nonce; /* enrolled; p NULL: none */
-    bool require_log;
+    bool require_log, require_beacon;
     unsigned set_count;
     struct {
         uint32_t mask;
+        uint32_t pair_mask; /* those of them that are the instance's beside a group's */
         struct craft_pcrs values;
     } set[SETS_MAX]; /* newest first */
 
@@ -173,7 +174,9 @@ struct court {
     struct qm_kernels kernels;
     struct qm_verifier *verifier;
     void *mem;
-    bool no_memo; /* in */
+    bool no_memo;
+    struct qm_beacon beacon[2];
+    unsigned beacon_count; /* in */
 };
 
 static void add_row(struct qm_table_builder *b, const struct scene *s, uint64_t slot)
@@ -188,18 +191,24 @@ static void add_row(struct qm_table_builder *b, const struct scene *s, uint64_t 
         .generation = 1000 + slot,
         .slot = slot,
         .require_log = s->require_log,
+        .require_beacon = s->require_beacon,
         .set_count = (uint8_t)s->set_count,
     };
     for (unsigned i = 0; i < s->set_count; i++) {
         uint8_t *to = value[i];
-        for (unsigned pcr = 0; pcr < QM_PCR_COUNT; pcr++)
-            if ((s->set[i].mask >> pcr & 1) != 0) {
-                memcpy(to, s->set[i].values.value[QM_HASH_SHA256][pcr], 32);
-                to += 32;
-            }
+        for (unsigned part = 0; part < 2; part++) {
+            const uint32_t mask = part == 0 ? s->set[i].mask & ~s->set[i].pair_mask : s->set[i].pair_mask;
+            *(part == 0 ? &row.set[i].value : &row.set[i].pair) = to;
+            for (unsigned pcr = 0; pcr < QM_PCR_COUNT; pcr++)
+                if ((mask >> pcr & 1) != 0) {
+                    memcpy(to, s->set[i].values.value[QM_HASH_SHA256][pcr], 32);
+                    to += 32;
+                }
+        }
         row.set[i].set_no = (uint32_t)(10 * slot) + i;
-        row.set[i].mask = s->set[i].mask;
-        row.set[i].value = value[i];
+        row.set[i].mask = s->set[i].mask & ~s->set[i].pair_mask;
+        row.set[i].pair_mask = s->set[i].pair_mask;
+        row.set[i].pair_no = s->set[i].pair_mask != 0 ? (uint32_t)(1000 * slot) + i : 0;
     }
     cr_assert_eq(qm_table_builder_add(b, &row, &fault), QM_OK, "%s", fault.text);
 }
@@ -238,7 +247,8 @@ static void court_open(struct court *c, const struct scene *scenes, size_t count
     cr_assert_eq(qm_table_open(&c->table, path, &fault), QM_OK, "%s", fault.text);
     if (kernels != NULL)
         cr_assert_eq(qm_kernels_choose(&c->kernels, kernels, &fault), QM_OK, "%s", fault.text);
-    struct qm_verify_options options = {.run = "run-1", .audit = audit, .no_memo = c->no_memo};
+    struct qm_verify_options options = {.run = "run-1", .audit = audit, .no_memo = c->no_memo,
+                                        .beacon = c->beacon, .beacon_count = c->beacon_count};
     c->mem =
         aligned_alloc(QM_CACHE_LINE, qm_align_up(qm_verifier_size(&c->kernels), QM_CACHE_LINE));
     cr_assert_not_null(c->mem);
@@ -1691,4 +1701,172 @@ Test(appraise, audit_comes_round)
     cr_expect_eq(taken, 4);
     court_close(&c);
     craft_free_all();
+}
+
+/* ---- a group's values beside the instance's own --------------------------------------------- */
+
+static void paired(struct scene *s)
+{
+    s->set[0].pair_mask = 0x62;
+}
+
+static void paired_second(struct scene *s)
+{
+    paired(s);
+    s->set_count = 2;
+    s->set[1] = s->set[0];
+    s->set[0].values.value[QM_HASH_SHA256][4][0] ^= 1; /* a newer set of the group */
+}
+
+static void paired_mixed(struct scene *s)
+{
+    paired_second(s);
+    s->set[0].values.value[QM_HASH_SHA256][4][0] ^= 1;
+    s->set[0].values.value[QM_HASH_SHA256][1][0] ^= 1; /* the first pair has the group's, the second the own values */
+    s->set[1].values.value[QM_HASH_SHA256][4][0] ^= 1;
+    s->send_log = true;
+}
+
+static void group_alone(struct scene *s)
+{
+    s->set[0].mask = 0x39d;
+    s->send_log = true;
+}
+
+static void group_alone_differs(struct scene *s)
+{
+    group_alone(s);
+    s->set[0].values.value[QM_HASH_SHA256][8][5] ^= 1;
+}
+
+Test(appraise, pairs)
+{
+    static const struct {
+        tweak make;
+        enum qm_status status;
+        enum qm_reason reason;
+        uint32_t set_a, set_b;
+        int first_fail;
+    } cases[] = {
+        {paired, QM_TRUSTED, QM_ALL_GOOD, 10, 1000, -1},
+        {paired_second, QM_TRUSTED, QM_ALL_GOOD, 21, 2001, -1},
+        {paired_mixed, QM_UNTRUSTED, QM_PCR_MISMATCH, 30, 3000, 1},
+        {group_alone, QM_NEW, QM_NO_BASELINE, 40, 0, -1},
+        {group_alone_differs, QM_UNTRUSTED, QM_PCR_MISMATCH, 50, 0, 8},
+        {NULL, QM_TRUSTED, QM_ALL_GOOD, 60, 0, -1},
+    };
+    struct scene s[QM_COUNT(cases)];
+    struct court c = {0};
+    for (unsigned i = 0; i < QM_COUNT(cases); i++)
+        scene_make(&s[i], i, cases[i].make, NULL);
+    court_open(&c, s, QM_COUNT(cases), "auto", 0);
+    for (unsigned i = 0; i < QM_COUNT(cases); i++) {
+        struct qm_result r = judge(&c, &s[i], "pairs");
+        cr_expect(r.status == cases[i].status && r.reason == cases[i].reason, "%u: %s/%s", i, qm_status_name(r.status),
+                  qm_reason_name(r.reason));
+        cr_expect(r.set_a == cases[i].set_a && r.set_b == cases[i].set_b, "%u: %u and %u", i, r.set_a, r.set_b);
+        cr_expect_eq(r.first_fail, cases[i].first_fail, "%u: %d", i, r.first_fail);
+        cr_expect_eq(r.slot, i + 1);
+        char *text = text_of(&r), sets[64];
+        snprintf(sets, sizeof sets, r.set_b != 0 ? "\"sets\":[%u,%u]" : "\"sets\":[%u]", r.set_a, r.set_b);
+        cr_expect_not_null(strstr(text, sets), "%s lacks %s", text, sets);
+        free(text);
+    }
+    court_close(&c);
+    craft_free_all();
+}
+
+/* ---- beacons -------------------------------------------------------------------------------- */
+
+static const struct qm_beacon old_beacon = {3, {3, 3}}, new_beacon = {4, {4, 4}}, dead_beacon = {2, {2, 2}};
+
+static void carry(struct scene *s, const struct qm_beacon *b, const char *id)
+{
+    static uint8_t extra[32][32];
+    static unsigned used;
+    struct craft c = {0};
+    uint8_t *to = extra[used++ % 32];
+    craft_text(&c, "quotemill-beacon-v1");
+    craft_put(&c, b->value, sizeof b->value);
+    craft_text(&c, id);
+    craft_hash(QM_HASH_SHA256, craft_span(&c), to);
+    s->attest.extra = (struct qm_span){to, 32};
+}
+
+static void carries_new(struct scene *s)
+{
+    carry(s, &new_beacon, s->id);
+}
+
+static void carries_old(struct scene *s)
+{
+    carry(s, &old_beacon, s->id);
+}
+
+static void carries_dead(struct scene *s)
+{
+    carry(s, &dead_beacon, s->id);
+}
+
+static void carries_of_another(struct scene *s)
+{
+    carry(s, &new_beacon, "machine-99");
+}
+
+static void carries_cut(struct scene *s)
+{
+    carries_new(s);
+    s->attest.extra.len = 31;
+}
+
+static void carries_and_nonce(struct scene *s)
+{
+    carries_new(s);
+    s->nonce = s->attest.extra;
+}
+
+static void carries_but_nonce(struct scene *s)
+{
+    carries_new(s);
+    s->nonce = (struct qm_span){(const uint8_t *)"whatever", 8};
+}
+
+static void judge_beacons(bool demanded, unsigned live)
+{
+    static const struct {
+        tweak make;
+        unsigned beacon; /* that it carries, 0: none that lives */
+        bool nonce, nonce_wrong;
+    } cases[] = {
+        {NULL, 0, false, false},        {carries_new, 4, false, false},       {carries_old, 3, false, false},
+        {carries_dead, 0, false, false}, {carries_of_another, 0, false, false}, {carries_cut, 0, false, false},
+        {carries_and_nonce, 0, true, false}, {carries_but_nonce, 0, true, true},
+    };
+    struct scene s[QM_COUNT(cases)];
+    struct court c = {.beacon = {new_beacon, old_beacon}, .beacon_count = live};
+    for (unsigned i = 0; i < QM_COUNT(cases); i++) {
+        scene_make(&s[i], i, cases[i].make, NULL);
+        s[i].require_beacon = demanded;
+    }
+    court_open(&c, s, QM_COUNT(cases), "auto", 0);
+    for (unsigned i = 0; i < QM_COUNT(cases); i++) {
+        struct qm_result r = judge(&c, &s[i], "beacons");
+        const unsigned beacon = cases[i].beacon == 4 && live >= 1 ? 4 : cases[i].beacon == 3 && live >= 2 ? 3 : 0;
+        const bool stale = cases[i].nonce ? cases[i].nonce_wrong : demanded && beacon == 0;
+        cr_expect_eq(r.reason, stale ? QM_STALE_NONCE : QM_ALL_GOOD, "%u of %u live, demanded %d: %s", i, live, demanded,
+                     qm_reason_name(r.reason));
+        cr_expect_eq(r.beacon, stale ? 0 : beacon, "%u: beacon %u", i, r.beacon);
+        cr_expect_eq(r.fresh, stale ? QM_FRESH_UNKNOWN : cases[i].nonce ? QM_FRESH_NONCE : beacon != 0 ? QM_FRESH_BEACON : QM_FRESH_CLOCK,
+                     "%u: %u", i, r.fresh);
+    }
+    court_close(&c);
+    craft_free_all();
+}
+
+Test(appraise, beacons)
+{
+    for (unsigned live = 0; live <= 2; live++) {
+        judge_beacons(false, live);
+        judge_beacons(true, live);
+    }
 }

@@ -12,6 +12,7 @@
 #include "tools/options.h"
 #include "tools/setup.h"
 #include "tools/spool.h"
+#include "tools/store_beacon.h"
 #include "tools/store_run.h"
 
 struct request {
@@ -30,6 +31,7 @@ struct night {
     int lock;
     struct qm_store *store;
     struct qm_table *table;
+    struct qm_beacons beacons;
     struct qm_kernels kernels;
     struct qm_worklist *list;
     struct qm_spool *spool;
@@ -81,6 +83,8 @@ static qm_err open_home(struct night *n, struct qm_fault *fault)
         err = qm_run_lock(n->q->home, &n->lock, fault);
     if (err == QM_OK)
         err = qm_commit_prepare(n->store, fault);
+    if (err == QM_OK)
+        err = qm_beacons_load(n->store, &n->beacons, fault);
     if (err == QM_OK)
         err = qm_store_publish(n->store, &built, fault); /* a table of another version, or behind the store */
     if (err == QM_OK)
@@ -147,6 +151,8 @@ static qm_err verify(struct night *n, struct qm_fault *fault)
     struct qm_pipeline_options options = {
         .workers = (unsigned)n->q->workers,
         .audit = n->q->audit,
+        .beacon = n->beacons.beacon,
+        .beacon_count = n->beacons.count,
         .out_fd = -1,
         .sink = take_results,
         .sink_ctx = n,

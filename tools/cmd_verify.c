@@ -8,7 +8,7 @@
 #include "tools/command.h"
 #include "tools/options.h"
 #include "tools/setup.h"
-#include "tools/store.h"
+#include "tools/store_beacon.h"
 
 struct request {
     const char *home, *format, *crypto, *io, *files0;
@@ -20,7 +20,19 @@ struct request {
 };
 
 /* The home's newer decisions are not in this table yet: whoever looks at the results should know. */
-static void warn_if_behind(const char *home, const struct qm_table *table)
+static void warn_if_behind(struct qm_store *s, const struct qm_table *table)
+{
+    if (memcmp(qm_store_home_id(s), qm_table_home_id(table), QM_HOME_ID_SIZE) != 0)
+        fprintf(stderr, "quotemill verify: warning: the table belongs to another home\n");
+    else if (qm_store_generation(s) > qm_table_generation(table))
+        fprintf(stderr, "quotemill verify: warning: the store is ahead of the table (generation %llu, the table has %llu); run enroll\n",
+                (unsigned long long)qm_store_generation(s), (unsigned long long)qm_table_generation(table));
+    else if (qm_table_expires_ms(table) <= qm_store_now_ms(s))
+        fprintf(stderr, "quotemill verify: warning: accepted sets have ended since the table was made; run enroll\n");
+}
+
+/* What only the store knows: whether the table is behind, and the beacons. */
+static void ask_store(const char *home, const struct qm_table *table, struct qm_beacons *beacons)
 {
     struct qm_store *s;
     struct qm_fault fault = {0};
@@ -28,11 +40,9 @@ static void warn_if_behind(const char *home, const struct qm_table *table)
         fprintf(stderr, "quotemill verify: warning: cannot compare the table with the store: %s\n", fault.text);
         return;
     }
-    if (memcmp(qm_store_home_id(s), qm_table_home_id(table), QM_HOME_ID_SIZE) != 0)
-        fprintf(stderr, "quotemill verify: warning: the table belongs to another home\n");
-    else if (qm_store_generation(s) > qm_table_generation(table))
-        fprintf(stderr, "quotemill verify: warning: the store is ahead of the table (generation %llu, the table has %llu); run enroll\n",
-                (unsigned long long)qm_store_generation(s), (unsigned long long)qm_table_generation(table));
+    warn_if_behind(s, table);
+    if (qm_beacons_load(s, beacons, &fault) != QM_OK)
+        fprintf(stderr, "quotemill verify: warning: no beacon is known: %s\n", fault.text);
     qm_store_close(s);
 }
 
@@ -73,8 +83,8 @@ static void say_after(const struct request *q, const struct qm_run *run, const s
             s->verify.lanes.steps != 0 ? 100 * (double)s->verify.lanes.filled / (double)s->verify.lanes.steps : 100.0);
 }
 
-static qm_err verify(const struct request *q, const struct qm_table *table, struct qm_worklist *list, struct qm_run *run, int *signalled,
-                     struct qm_fault *fault)
+static qm_err verify(const struct request *q, const struct qm_table *table, struct qm_worklist *list, const struct qm_beacons *beacons,
+                     struct qm_run *run, int *signalled, struct qm_fault *fault)
 {
     struct qm_kernels kernels;
     struct qm_pipeline_stats stats;
@@ -83,6 +93,8 @@ static qm_err verify(const struct request *q, const struct qm_table *table, stru
         .format = strcmp(q->format, "ndjson") == 0 ? QM_FORMAT_NDJSON : QM_FORMAT_MSGPACK,
         .stages = q->stages,
         .audit = q->audit,
+        .beacon = beacons->beacon,
+        .beacon_count = beacons->count,
         .no_memo = q->no_memo,
         .out_fd = STDOUT_FILENO,
         .progress = isatty(STDERR_FILENO) == 1,
@@ -128,6 +140,7 @@ static int run_request(const struct request *q)
     struct qm_table *table = NULL;
     struct qm_worklist *list = NULL;
     struct qm_run run = {0};
+    struct qm_beacons beacons = {0};
     char path[4096 + 64], db[4096 + 64];
     char command[] = "verify";
     int signalled = 0;
@@ -142,8 +155,8 @@ static int run_request(const struct request *q)
         err = qm_worklist_open(&list, qm_setup_report, command, &fault);
     int code = QM_EXIT_OK;
     if (err == QM_OK) {
-        warn_if_behind(q->home, table);
-        err = verify(q, table, list, &run, &signalled, &fault);
+        ask_store(q->home, table, &beacons);
+        err = verify(q, table, list, &beacons, &run, &signalled, &fault);
     }
     if (err == QM_OK)
         code = exit_code(&run, list, signalled);

@@ -190,7 +190,8 @@ static qm_err worker_open(struct worker **out, unsigned number, struct qm_workli
     w->out = qm_out_init(room, OUT_ROOM);
     if (w->verifier_mem == NULL || room == NULL)
         return qm_fail(fault, QM_E_NOMEM, 0, "no memory for a worker");
-    struct qm_verify_options vo = {.run = run->run, .audit = options->audit, .no_memo = options->no_memo};
+    struct qm_verify_options vo = {.run = run->run, .audit = options->audit, .beacon = options->beacon,
+                                   .beacon_count = options->beacon_count, .no_memo = options->no_memo};
     qm_err err = qm_verifier_init(&w->verifier, w->verifier_mem, table, kernels, &vo, fault);
     if (err == QM_OK)
         err = qm_reader_open(&w->reader, list, options->io, fault);

@@ -21,7 +21,9 @@ struct qm_pipeline_options {
     enum qm_format format;
     bool stages;
     uint64_t audit;
-    bool no_memo;            /* as in qm_verify_options */
+    const struct qm_beacon *beacon; /* as in qm_verify_options, and the next two */
+    unsigned beacon_count;
+    bool no_memo;
     int out_fd;              /* without a sink */
     qm_pipeline_sink sink;   /* NULL: results go to out_fd */
     void *sink_ctx;

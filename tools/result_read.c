@@ -26,6 +26,7 @@ struct qm_result_reader {
     struct qm_run *run;
     enum qm_result_kind kind;
     bool has_status, has_reason;
+    unsigned sets; /* of "sets", seen so far */
 };
 
 /* A value of either form. */
@@ -225,7 +226,7 @@ static qm_err set_number(struct qm_result_reader *r, struct qm_span key, const s
     (void)fault;
     if (v->kind != V_NUMBER || v->number > UINT32_MAX)
         return QM_OK;
-    if (r->result->set_a == 0)
+    if (r->sets++ == 0)
         r->result->set_a = (uint32_t)v->number;
     else
         r->result->set_b = (uint32_t)v->number;
@@ -378,6 +379,7 @@ static qm_err read_record(struct qm_result_reader *r, const struct value *v, str
     r->text_used = 0;
     r->text_full = false;
     r->has_status = r->has_reason = false;
+    r->sets = 0;
     qm_err err = v->kind == V_MAP ? each(r, v, find_kind, fault) : qm_fail(fault, QM_E_FORMAT, 0, "no record");
     if (err != QM_OK)
         return err;

@@ -11,9 +11,6 @@ enum qm_pcr_class { QM_CLASS_INSTANCE, QM_CLASS_GROUP, QM_CLASS_IGNORED };
 enum qm_learn { QM_LEARN_FIRST, QM_LEARN_NEVER };
 enum qm_freshness { QM_FRESHNESS_CLOCK, QM_FRESHNESS_BEACON };
 
-/* At most so many beacons live at a time: beacon_life over beacon_period. */
-enum { QM_BEACONS_MAX = 8 };
-
 /* All policies as they apply to one scope, defaults filled in. Durations in ms. */
 struct qm_policy {
     enum qm_learn learn;              /* first */
