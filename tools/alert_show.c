@@ -35,7 +35,7 @@ static qm_err stage_name(struct qm_alert_show *w, const struct qm_alert_view *a,
 {
     const struct qm_policy *policy;
     *name = qm_stage_name(pcr);
-    qm_err err = qm_store_policy(w->store, (const char *)a->group.p, a->group.len, &policy, fault);
+    qm_err err = qm_store_policy(w->store, a->group.len != 0 ? (const char *)a->group.p : "", a->group.len, &policy, fault);
     if (err == QM_OK && policy->stage_name[pcr][0] != '\0')
         *name = policy->stage_name[pcr];
     return err;
