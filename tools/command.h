@@ -12,6 +12,7 @@ int qm_cmd_restore(int argc, char **argv);
 int qm_cmd_status(int argc, char **argv);
 int qm_cmd_alerts(int argc, char **argv);
 int qm_cmd_beacon(int argc, char **argv);
+int qm_cmd_spool(int argc, char **argv);
 int qm_cmd_log(int argc, char **argv);
 int qm_cmd_gen(int argc, char **argv);
 int qm_cmd_run(int argc, char **argv);

@@ -24,6 +24,7 @@ static const struct {
     {"restore", qm_cmd_restore, "puts a backup in its place"},
     {"alerts", qm_cmd_alerts, "what is wrong with the fleet, and decisions about it"},
     {"beacon", qm_cmd_beacon, "the fleet's freshness beacon"},
+    {"spool", qm_cmd_spool, "one record from standard input, checked, delivered whole"},
     {"gen", qm_cmd_gen, "make a synthetic fleet, and measure it again"},
     {"log", qm_cmd_log, "an event log decoded, with its replayed PCRs"},
     {"cpu", qm_cmd_cpu, "kernels found, chosen, and why"},

@@ -58,7 +58,7 @@ const char *qm_spool_source(const struct qm_spool *sp, const char *name);
 /* The file goes to quarantine when its records are recorded. why is static text. name as above. From any thread. */
 void qm_spool_quarantine(struct qm_spool *sp, const char *name, const char *why);
 /* Keeps the record of an unknown instance for a later run, in place of an older one. From any thread. What is beyond the bounds
- * of a run is counted in qm_spool_not_held. */
+ * of a run is counted in qm_spool_not_held; when it cannot be written, commit fails. */
 void qm_spool_hold(struct qm_spool *sp, struct qm_span id, struct qm_span record);
 uint64_t qm_spool_quarantined(const struct qm_spool *sp); /* files that are to go there */
 uint64_t qm_spool_held(const struct qm_spool *sp); /* ids of this run */
@@ -76,6 +76,15 @@ void qm_spool_finish(struct qm_spool *sp);
 void qm_spool_abandon(struct qm_spool *sp);
 /* Touches no file: what is taken stays taken, for the next run's recovery. */
 void qm_spool_close(struct qm_spool *sp);
+
+/* ---- the sender's side ---- */
+
+enum { QM_SPOOL_NAME_MAX = 128 };
+
+/* Delivers a record into dir, whole or not at all: a hidden file, synced, renamed to a new name that begins with what of the id is
+ * fit for one, and the directory synced. name gets it. */
+qm_err qm_spool_deliver(const char *dir, struct qm_span id, struct qm_span record, char name[QM_SPOOL_NAME_MAX],
+                        struct qm_fault *fault) QM_MUST_USE;
 
 /* ---- bounded directories ---- */
 
