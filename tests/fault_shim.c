@@ -209,6 +209,12 @@ int fdatasync(int fd)
     WHOLE("sync", fd, NULL, next(fd));
 }
 
+int syncfs(int fd)
+{
+    NEXT(int, "syncfs", int);
+    WHOLE("sync", fd, NULL, next(fd));
+}
+
 int ftruncate(int fd, off_t size)
 {
     NEXT(int, "ftruncate", int, off_t);
@@ -311,4 +317,19 @@ int openat64(int dir, const char *path, int flags, ...)
 {
     NEXT(int, "openat64", int, const char *, int, ...);
     OPEN("openat64", dir, path, flags, next(dir, path, flags, mode));
+}
+
+/* openat2 has no function of its own. */
+long syscall(long number, ...)
+{
+    NEXT(long, "syscall", long, ...);
+    long a[6];
+    va_list more;
+    va_start(more, number);
+    for (size_t i = 0; i < sizeof a / sizeof *a; i++)
+        a[i] = va_arg(more, long);
+    va_end(more);
+    if (number != SYS_openat2)
+        return next(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+    WHOLE("open", (int)a[0], (const char *)a[1], (int)next(number, a[0], a[1], a[2], a[3]));
 }

@@ -123,6 +123,8 @@ static bool sync_dirs(const struct qm_spool *sp, uint32_t place)
 
 qm_err qm_spool_commit(struct qm_spool *sp, const struct qm_worklist *w, struct qm_fault *fault)
 {
+    if (sp->hold_sys != 0)
+        return qm_fail(fault, QM_E_IO, sp->hold_sys, "cannot hold the evidence of an unknown instance");
     put_back_unread(sp, w);
     sp->worklist = w;
     for (uint32_t i = 0; i < sp->place_count; i++) {

@@ -97,8 +97,8 @@ void qm_spool_hold(struct qm_spool *sp, struct qm_span id, struct qm_span record
         good = open_new(sp);
         bool again = good && fstatat(sp->new_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
         good = good && write_record(sp->new_fd, name, record);
-        if (!good)
-            spool_fail_at(sp, &sp->place[sp->place_count - 1], "", name, errno, "evidence of an unknown instance cannot be held");
+        if (!good && sp->hold_sys == 0)
+            sp->hold_sys = errno; /* commit says so: the file that it came from must not be removed */
         if (again) {
             sp->held_count--;
             sp->held_bytes -= (uint64_t)st.st_size;

@@ -86,6 +86,7 @@ struct qm_spool {
     pthread_mutex_t lock; /* what the workers call */
     int new_fd;           /* HOME/held/.new-RUN; -1: nothing held yet */
     uint64_t held_count, held_bytes, not_held, not_held_bytes;
+    int hold_sys; /* errno of the first that could not be held */
 };
 
 /* What becomes of a file that was recorded. */
