@@ -112,6 +112,11 @@ Test(config, what_is_refused)
     refused("", "instance_pcrs", "1,", "PCRs");
     refused("", "instance_pcrs", "1-2-3", "PCRs");
     refused("", "name", "a\nb", "control");
+    refused("g", "metrics", "none", "home's alone");
+    refused("", "metrics", "somewhere", "begins with /");
+    set("", "metrics", "none");
+    set("", "metrics", "/var/lib/node/quotemill.prom");
+    set("", "metrics", "");
     refused("", "beacon_period", "off", "beacon_period");
     refused("", "beacon_life", "30m", "at least beacon_period");
     refused("", "beacon_life", "8h", "at most 7 times");

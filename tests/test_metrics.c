@@ -101,3 +101,27 @@ Test(metrics, whole_or_not_at_all)
     snprintf(folder, sizeof folder, "%s.prom.%ld.tmp", home_path, (long)getpid());
     cr_expect_neq(access(folder, F_OK), 0);
 }
+
+Test(metrics, go_where_the_policy_says)
+{
+    struct stat st;
+    char path[100], own[600];
+    snprintf(path, sizeof path, "%s/x.prom", craft_dir());
+    snprintf(own, sizeof own, "%s/metrics", home_path);
+    BEGIN();
+    GOOD(qm_store_config_set(store, "", "metrics", "none", &fault));
+    COMMIT();
+    qm_metrics_tell(store, "run", home_path);
+    cr_expect_neq(stat(own, &st), 0);
+    BEGIN();
+    GOOD(qm_store_config_set(store, "", "metrics", path, &fault));
+    COMMIT();
+    qm_metrics_tell(store, "run", home_path);
+    cr_expect_eq(stat(path, &st), 0);
+    cr_expect_neq(stat(own, &st), 0);
+    BEGIN();
+    GOOD(qm_store_config_set(store, "", "metrics", "", &fault));
+    COMMIT();
+    qm_metrics_tell(store, "run", home_path);
+    cr_expect_eq(stat(own, &st), 0);
+}

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "tools/json_read.h"
+#include "tools/options.h"
 #include "tools/store_status.h"
 
 struct metrics {
@@ -113,6 +114,7 @@ static const struct {
     {"unmeasured", "Instances that became unmeasured."},
     {"quarantined", "Files that went into quarantine."},
     {"held", "Records of unknown instances that are held."},
+    {"not_held", "Records of unknown instances that there was no room for."},
     {"lost", "Files, records or rows that a limit on size or age removed."},
 };
 
@@ -249,4 +251,15 @@ qm_err qm_metrics_write(struct qm_store *s, const char *home, const char *path, 
     if (err != QM_OK)
         unlink(tmp);
     return err;
+}
+
+void qm_metrics_tell(struct qm_store *s, const char *command, const char *home)
+{
+    const struct qm_policy *policy;
+    struct qm_fault fault = {0};
+    qm_err err = qm_store_policy(s, "", 0, &policy, &fault);
+    if (err == QM_OK && strcmp(policy->metrics, "none") != 0)
+        err = qm_metrics_write(s, home, policy->metrics[0] != '\0' ? policy->metrics : NULL, &fault);
+    if (err != QM_OK)
+        qm_complain(command, &fault);
 }

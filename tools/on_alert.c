@@ -12,7 +12,9 @@
 #include <unistd.h>
 
 #include "tools/alert_words.h"
+#include "tools/metrics.h"
 #include "tools/options.h"
+#include "tools/store_backup.h"
 
 /* ---- the command -------------------------------------------------------------------------------------------------- */
 
@@ -227,6 +229,8 @@ void qm_alerts_tell(struct qm_store *s, const struct qm_tell *t)
                                   .lines_max = QM_ON_ALERT_LINES};
     struct qm_fault fault = {0};
     uint64_t told;
+    qm_restored_tell(s, t->command);
+    qm_metrics_tell(s, t->command, t->home);
     if (t->syslog && qm_alerts_syslog(s, t->after_no, &fault) != QM_OK)
         qm_complain(t->command, &fault);
     if (t->on_alert != NULL && qm_on_alert_run(s, &o, &told, &fault) != QM_OK)

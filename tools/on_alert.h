@@ -24,7 +24,7 @@ qm_err qm_on_alert_run(struct qm_store *s, const struct qm_on_alert *o, uint64_t
  * many more. */
 qm_err qm_alerts_syslog(struct qm_store *s, uint64_t after_no, struct qm_fault *fault) QM_MUST_USE;
 
-/* Both, after a run was recorded and its lock is free again. Complaints go to standard error; nothing comes of them. */
+/* Both, and the metrics, after a run was recorded and its lock is free again. Complaints go to standard error; nothing comes of them. */
 struct qm_tell {
     const char *command;  /* "run", "apply": for messages */
     const char *home;

@@ -7,6 +7,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tools/options.h"
+#include "tools/show.h"
 #include "tools/store_inside.h"
 #include "tools/store_run.h"
 
@@ -303,4 +305,26 @@ qm_err qm_store_restored(struct qm_store *s, struct qm_restored *out, struct qm_
 qm_err qm_store_restored_said(struct qm_store *s, struct qm_fault *fault)
 {
     return store_exec(s, "DELETE FROM meta WHERE key IN ('restored_ms', 'backup_ms')", fault);
+}
+
+void qm_restored_tell(struct qm_store *s, const char *command)
+{
+    struct qm_restored r;
+    struct qm_fault fault = {0};
+    char from[QM_AGE_MAX], to[QM_AGE_MAX];
+    qm_err err = qm_store_restored(s, &r, &fault);
+    if (err == QM_OK && r.pending)
+        fprintf(stderr, "quotemill %s: this home was restored: what its %llu machines sent between %s and %s is forgotten, and would be taken"
+                        " for new if it were sent again, until a machine has sent something newer\n",
+                command, (unsigned long long)r.machines, r.backup_ms != 0 ? qm_moment(from, r.backup_ms) : "an unknown time",
+                qm_moment(to, r.restored_ms));
+    if (err == QM_OK && r.pending)
+        err = qm_store_begin(s, &fault);
+    if (err == QM_OK && r.pending)
+        err = qm_store_restored_said(s, &fault);
+    if (err == QM_OK && r.pending)
+        err = qm_store_commit(s, &fault);
+    qm_store_rollback(s);
+    if (err != QM_OK)
+        qm_complain(command, &fault);
 }

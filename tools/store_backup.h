@@ -24,6 +24,9 @@ qm_err qm_backup_check(const char *file, struct qm_backup *out, struct qm_fault 
  * is the check's, and gets the new generation. */
 qm_err qm_store_restore(const char *home, const char *file, bool force, struct qm_backup *out, struct qm_fault *fault) QM_MUST_USE;
 
+/* After a run: where this is the first one since a backup was restored, says on standard error what could be replayed. */
+void qm_restored_tell(struct qm_store *s, const char *command);
+
 /* What machines sent between the backup and its restoring is forgotten, so it would be taken for new once more. */
 struct qm_restored {
     bool pending;         /* no run has said so yet */

@@ -8,7 +8,7 @@
 #include "tools/store_inside.h"
 #include "tools/store_sets.h"
 
-enum kind { K_LEARN, K_FRESHNESS, K_DURATION, K_BYTES, K_PCRS, K_NAME, K_STAGE };
+enum kind { K_LEARN, K_FRESHNESS, K_DURATION, K_BYTES, K_PCRS, K_NAME, K_PATH, K_STAGE };
 enum { VALUE_MAX = 256, BUCKETS = 256 };
 
 #define AT(field) offsetof(struct qm_policy, field)
@@ -53,6 +53,8 @@ static const struct key {
     {"results_max", "10G", K_BYTES, AT(results_max_bytes), true, false, "bytes of results"},
     {"history_keep", "400d", K_DURATION, AT(history_keep_ms), true, false,
      "how long closed alerts and runs are kept; off: for ever"},
+    {"metrics", "", K_PATH, AT(metrics), true, false,
+     "the file that a run writes for Prometheus; none; empty: HOME/metrics/quotemill.prom"},
     {"name", "", K_NAME, AT(name), true, false, "of the home: stands in results, alerts and metrics"},
 };
 
@@ -157,6 +159,8 @@ static bool value_read(const struct key *k, const char *text, struct qm_policy *
         return pcrs_read(text, to);
     case K_NAME:
         return text_read(text, to, sizeof p->name);
+    case K_PATH:
+        return text_read(text, to, sizeof p->metrics) && (text[0] == '\0' || text[0] == '/' || strcmp(text, "none") == 0);
     case K_STAGE:
         return text_read(text, to, sizeof p->stage_name[0]);
     }
@@ -172,6 +176,7 @@ static const char *wants(enum kind k)
         [K_BYTES] = "a size as 64M or 10G, or off",
         [K_PCRS] = "PCRs as 0,2-4,7, or none",
         [K_NAME] = "a text of at most 127 bytes without control characters",
+        [K_PATH] = "a path of at most 127 bytes that begins with /, or none",
         [K_STAGE] = "a text of at most 63 bytes without control characters",
     };
     return text[k];

@@ -27,6 +27,7 @@ struct qm_policy {
     uint64_t results_keep_ms, results_max_bytes, history_keep_ms;
     uint32_t class_group, class_ignored; /* PCRs; what is in neither is the instance's. Without a group both are 0 */
     char name[128];                   /* of the home: in results' metrics and alerts; default "" */
+    char metrics[128];                /* path of the textfile for Prometheus; "": in the home; "none" */
     char stage_name[QM_PCR_COUNT][64]; /* "" : the field's name */
 };
 
