@@ -305,10 +305,11 @@ static qm_err settle_made(struct qm_store *s, uint64_t after, struct qm_fault *f
     return QM_OK;
 }
 
-/* Is what was put since the table was made worth a new one? */
+/* Is what was put since the table was made worth a new one? A table takes 6 us for each instance: explanations may cost a hundredth
+ * of the time, so the larger the fleet, the longer they wait. */
 static qm_err worth_a_table(struct qm_store *s, bool *worth, struct qm_fault *fault)
 {
-    uint64_t bytes, more, told_ms, missing;
+    uint64_t bytes, more, told_ms, missing, instances;
     qm_err err = number_of(s, "SELECT value FROM meta WHERE key = 'events_new'", &more, fault);
     if (err == QM_OK)
         err = number_of(s, bytes_sql, &bytes, fault);
@@ -316,7 +317,9 @@ static qm_err worth_a_table(struct qm_store *s, bool *worth, struct qm_fault *fa
         err = number_of(s, "SELECT value FROM meta WHERE key = 'events_told_ms'", &told_ms, fault);
     if (err == QM_OK)
         err = number_of(s, "SELECT count(*) FROM (SELECT 1 FROM events_missing LIMIT 1)", &missing, fault);
-    *worth = err == QM_OK && more != 0 &&
+    if (err == QM_OK)
+        err = qm_store_count(s, &instances, fault);
+    *worth = err == QM_OK && more != 0 && (s->now_ms < told_ms || s->now_ms - told_ms >= instances * 6 * 100 / 1000) &&
              (missing == 0 || more >= bytes / MUCH || s->now_ms < told_ms || s->now_ms - told_ms >= DAY_MS);
     return err;
 }

@@ -12,7 +12,7 @@
 
 enum {
     QM_EVENTS_BYTES_MAX = 256 << 20, /* of all lists in a store */
-    QM_EVENTS_MISSING_MAX = 1 << 12, /* values asked for in one run; 10 ms to take note of */
+    QM_EVENTS_MISSING_MAX = 1 << 9, /* values asked for in one run: the lists that machines share come with the first of them */
 };
 
 /* Which values lack lists, and of which PCRs. Read-only once loaded, so workers share it. */
