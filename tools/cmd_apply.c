@@ -106,6 +106,7 @@ static qm_err apply(const struct request *q, struct qm_store *s, FILE *in, struc
 {
     char label[256];
     bool built;
+    enum qm_commit_end end;
     qm_err err = qm_outcomes_open(&t->outcomes, QM_OUTCOME_OWN, fault);
     if (err == QM_OK)
         err = read_stream(s, in, t, fault);
@@ -116,7 +117,7 @@ static qm_err apply(const struct request *q, struct qm_store *s, FILE *in, struc
     const struct qm_commit_options options = {.command = "apply", .home = q->home, .results = "none", .source_of = source_of, .source_ctx = label};
     err = qm_commit_prepare(s, fault);
     if (err == QM_OK)
-        err = qm_commit(s, &t->outcomes, 1, &t->run, &options, j, fault);
+        err = qm_commit(s, &t->outcomes, 1, &t->run, &options, j, &end, fault);
     if (err != QM_OK)
         return err;
     struct qm_fault ignored = {0}; /* numbers for others cannot fail what is recorded */

@@ -42,6 +42,7 @@ struct night {
     struct qm_run run;
     struct qm_pipeline_stats stats;
     struct qm_judgment judgment;
+    enum qm_commit_end end;
     struct qm_retention retention;
     int signalled;
 };
@@ -208,7 +209,7 @@ static qm_err record(struct night *n, struct qm_fault *fault)
     options.quarantined = qm_spool_quarantined(n->spool);
     options.held = qm_spool_held(n->spool);
     options.not_held = qm_spool_not_held(n->spool, &bytes);
-    return err == QM_OK ? qm_commit(n->store, n->outcomes, n->opened, &n->run, &options, &n->judgment, fault) : err;
+    return err == QM_OK ? qm_commit(n->store, n->outcomes, n->opened, &n->run, &options, &n->judgment, &n->end, fault) : err;
 }
 
 static qm_err whole_run(struct night *n, bool *recorded, struct qm_fault *fault)
@@ -223,10 +224,10 @@ static qm_err whole_run(struct night *n, bool *recorded, struct qm_fault *fault)
         err = verify(n, fault);
     if (err == QM_OK)
         err = record(n, fault);
-    *recorded = err == QM_OK;
-    if (n->spool != NULL && !*recorded)
+    *recorded = n->end == QM_COMMIT_DONE;
+    if (n->spool != NULL && n->end == QM_COMMIT_NOTHING)
         qm_spool_abandon(n->spool);
-    if (err == QM_OK)
+    if (*recorded)
         qm_spool_finish(n->spool);
     return err == QM_OK ? qm_store_publish(n->store, &built, fault) : err;
 }

@@ -134,9 +134,9 @@ static qm_err results_publish(struct results *r, struct qm_fault *fault)
 {
     if (!r->ours)
         return QM_OK;
-    if (rename(r->part, r->path) != 0)
-        return qm_fail(fault, QM_E_IO, errno, "cannot name the results %s", r->path);
     r->ours = false;
+    if (rename(r->part, r->path) != 0)
+        return qm_fail(fault, QM_E_IO, errno, "recorded, but cannot name the results %s (the next run does)", r->path);
     return QM_OK;
 }
 
@@ -255,16 +255,18 @@ qm_err qm_commit_prepare(struct qm_store *s, struct qm_fault *fault)
 }
 
 qm_err qm_commit(struct qm_store *s, struct qm_outcomes *const *outcomes, unsigned count, struct qm_run *run,
-                 const struct qm_commit_options *options, struct qm_judgment *out, struct qm_fault *fault)
+                 const struct qm_commit_options *options, struct qm_judgment *out, enum qm_commit_end *end, struct qm_fault *fault)
 {
     struct results results = {.fd = -1};
+    *end = QM_COMMIT_NOTHING;
     qm_err err = qm_store_begin(s, fault);
     if (err != QM_OK)
         return err;
     err = record(s, outcomes, count, run, options, &results, out, fault);
     if (err == QM_OK) {
         err = qm_store_commit(s, fault);
-        results.ours &= err == QM_OK; /* whether it is true is not known then: the next run settles it */
+        *end = err == QM_OK ? QM_COMMIT_DONE : QM_COMMIT_UNKNOWN;
+        results.ours &= err == QM_OK; /* not ours to remove then: the next run settles it */
     }
     if (err != QM_OK)
         qm_store_rollback(s);

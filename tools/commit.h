@@ -27,9 +27,17 @@ struct qm_commit_options {
  * taken out. */
 qm_err qm_commit_prepare(struct qm_store *s, struct qm_fault *fault) QM_MUST_USE;
 
+/* What became of the transaction, whatever qm_commit gives back. */
+enum qm_commit_end {
+    QM_COMMIT_NOTHING, /* nothing is recorded */
+    QM_COMMIT_UNKNOWN, /* the database could not say whether it is: only the next run can, and until then files stay as they are */
+    QM_COMMIT_DONE,    /* recorded, also where an error came behind it: the results could not be named, and the next run does that */
+};
+
 /* run: as the pipeline, or the stream, left it; by_status and by_reason are counted anew. QM_OK: recorded. */
 qm_err qm_commit(struct qm_store *s, struct qm_outcomes *const *outcomes, unsigned count, struct qm_run *run,
-                 const struct qm_commit_options *options, struct qm_judgment *out, struct qm_fault *fault) QM_MUST_USE;
+                 const struct qm_commit_options *options, struct qm_judgment *out, enum qm_commit_end *end,
+                 struct qm_fault *fault) QM_MUST_USE;
 
 /* Results of runs that were killed: those whose run is in the store get their name, the others are removed. */
 qm_err qm_commit_recover(struct qm_store *s, const char *home, struct qm_fault *fault) QM_MUST_USE;
