@@ -46,7 +46,7 @@ static qm_err read_gap(struct qm_fleet *f, const struct qm_run_now *run, struct 
 {
     sqlite3_stmt *st = store_sql(f->store,
                                  "SELECT coalesce(max(r.start_ms), 0) FROM run r WHERE r.end_ms > ?1 AND r.start_ms - (SELECT max(p.end_ms)"
-                                 " FROM run p WHERE p.end_ms <= r.start_ms) > ?2", fault);
+                                 " FROM run p WHERE p.end_ms <= r.start_ms AND p.no <> r.no) > ?2", fault);
     const uint64_t after = scope->unmeasured_after_ms;
     bool found;
     if (st == NULL)
