@@ -103,7 +103,9 @@ class Try:
             state = {'instances': db.execute('SELECT id, grp, enrolled_ms FROM instance ORDER BY id').fetchall(),
                      'keys': db.execute('SELECT count(*) FROM ak_history').fetchall()}
             if self.test.scenario == 'run':
-                state['runs'] = db.execute('SELECT sum(records), sum(complete), sum(records > 0) FROM run WHERE records > 0').fetchall()
+                state['sets'] = db.execute('SELECT kind, slot, grp, origin, since_ms, ended_ms, mask, hex(value) FROM baseline b'
+                                           ' JOIN pcr_values v ON v.no = b.vals ORDER BY 1, 2, 3, 4, 5, 8').fetchall()
+                state['runs'] = db.execute('SELECT sum(records) FROM run').fetchall()
         finally:
             db.close()
         code, _ = self.verify()
@@ -114,7 +116,6 @@ class Try:
         state['status'] = machines
         state['by_status'] = summary['by_status']
         state['alerts'] = sorted(([(k, v) for k, v in a.items() if k != 'no'] for a in self.home.alerts('--state', 'all')), key=str)
-        state['sets'] = sorted(([(k, v) for k, v in s.items() if k not in ('set', 'alert', 'run')] for s in self.home.must('baseline', 'history', '--json').json()), key=str)
         results = []
         for name in sorted(os.listdir(os.path.join(self.home.path, 'results'))):
             for r in self.home.results(name[:-len('.mpk')]) if name.endswith('.mpk') else [{'name': name}]:
@@ -126,7 +127,7 @@ class Try:
                 found += [os.path.getsize(os.path.join(at, f)) for f in files]
             state[folder] = len(found)
         state['spool'] = self.home.left()
-        state['temporary'] = [f for _, _, files in os.walk(self.home.path) for f in files if f.endswith(('.new', '.tmp'))]
+        state['temporary'] = [f for _, _, files in os.walk(self.home.path) for f in files if f.endswith(('.new', '.tmp')) and '.prom.' not in f]
         return json.loads(json.dumps(state, default=lambda b: b.hex()).replace(self.top, '<top>'))
 
     def verify(self):
@@ -248,7 +249,7 @@ class Test:
 def main():
     quotemill, maker_program, shim = sys.argv[1:4]
     kit.skip_without(quotemill, maker_program, shim)
-    wanted = int(os.environ.get('QM_CRASHES', '0'))
+    wanted = int(os.environ.get('QM_CRASHES') or 0)
     maker = kit.Maker(maker_program)
     good = True
     print(f'QM_SEED={SEED}', flush=True)

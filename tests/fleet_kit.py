@@ -2,11 +2,12 @@
 
 Not a test. The program runs under libfaketime with a clock that stands still, so that every time it notes is known to the
 millisecond; files that it makes get that time too, since the file system's clock is not told."""
-import glob, json, os, shutil, subprocess, sys, tempfile
+import datetime, glob, json, os, shutil, subprocess, sys, tempfile, time
 from collections import namedtuple
 
 SECOND, MINUTE, HOUR, DAY = 1000, 60_000, 3_600_000, 86_400_000
-START = 1_798_761_600_000  # 2027-01-01 00:00:00 UTC
+# Where homes' clocks begin. Today, since files get their ctime from a clock that is not told, and by it are kept or not.
+START = int(time.time()) // 86400 * DAY
 
 # A quote as it is asked of the maker. pcrs: ((pcr, (event text, ...)), ...). kept: PCRs that keep their reset value.
 _fields = dict(id='', key=0, kind='p256', pcrs=(), reset=0, restart=0, clock=0, safe=1, extra='', log='yes', values='no', broken=0,
@@ -114,9 +115,11 @@ class Home:
         shutil.rmtree(self.top, ignore_errors=True)
 
     def faketime(self):
-        import datetime
-        t = datetime.datetime.fromtimestamp(self.now // 1000, datetime.timezone.utc)
-        return t.strftime('%Y-%m-%d %H:%M:%S')
+        return self.when(self.now).replace('T', ' ').rstrip('Z')
+
+    def when(self, ms):
+        """A time as commands take it."""
+        return datetime.datetime.fromtimestamp(ms // 1000, datetime.timezone.utc).strftime('%Y-%m-%dT%H:%M:%SZ')
 
     def call(self, *args, stdin=None, env=None, preload=None):
         e = dict(self.env, FAKETIME=self.faketime(), **(env or {}))
