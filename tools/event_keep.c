@@ -35,6 +35,7 @@ struct qm_event_keep {
     size_t claim_count, claim_max;
     uint8_t *bytes;
     size_t used, cap;
+    uint64_t seen, made; /* records, lists */
     uint64_t dropped;
 };
 
@@ -115,11 +116,13 @@ static struct kept_list *list_of(struct qm_event_keep *k, struct qm_span log, un
     struct kept_list *l = &k->list[*place - 1];
     if (l->tried)
         return l;
-    if ((!seen && k->used > k->cap / 2) || k->cap - k->used < QM_EVENT_LIST_BYTES_MAX) {
+    const uint64_t lists = QM_EVENT_KEEP_LISTS + k->seen / QM_EVENT_KEEP_RECORDS;
+    if ((!seen && (k->used > k->cap / 2 || k->made >= lists / 2)) || k->cap - k->used < QM_EVENT_LIST_BYTES_MAX || k->made >= lists) {
         k->dropped++;
         return NULL;
     }
     l->tried = true;
+    k->made++;
     l->off = (uint32_t)k->used;
     l->len = (uint32_t)qm_event_list_collect(log, pcr, value, k->bytes + k->used, k->cap - k->used);
     k->used += l->len;
@@ -159,6 +162,7 @@ static void take_different(struct qm_event_keep *k, const struct qm_record *reco
 
 void qm_event_keep_take(struct qm_event_keep *k, const struct qm_record *record, const struct qm_result *r)
 {
+    k->seen++;
     if (r->log != QM_LOG_REPLAYED || !r->proven)
         return;
     if (r->reason == QM_ALL_GOOD) {

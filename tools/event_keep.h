@@ -6,15 +6,20 @@
  *   mismatch   the PCRs that differ, by their measured values: if that is accepted, the new baseline has its events
  *   new        all baselined PCRs: they are about to be learned
  *
- * When half of the memory is used, a list is only made where a value is seen a second time: what many machines share is not
- * crowded out by what each has for itself. When all is used nothing more is kept in this run. */
+ * Lists are made in proportion to the records seen, so that a run in which everything is missing is hardly slower for it; what
+ * does not fit comes with the next run. When half of that, or of the memory, is used, a list is only made where a value is seen a
+ * second time: what many machines share is not crowded out by what each has for itself. */
 #ifndef QM_EVENT_KEEP_H
 #define QM_EVENT_KEEP_H
 
 #include "engine/verify.h"
 #include "tools/store_events.h"
 
-enum { QM_EVENT_KEEP_BYTES = 4 << 20 }; /* of lists, a worker: 0.2 s to make (the logs of gen) */
+enum {
+    QM_EVENT_KEEP_BYTES = 4 << 20, /* of lists, a worker */
+    QM_EVENT_KEEP_LISTS = 1024,    /* and one more for each 100 records: 37 us to make one (the logs of gen) */
+    QM_EVENT_KEEP_RECORDS = 100,
+};
 
 struct qm_event_keep;
 

@@ -305,30 +305,40 @@ static qm_err settle_made(struct qm_store *s, uint64_t after, struct qm_fault *f
     return QM_OK;
 }
 
-/* Is what was put since the table was made worth a new one? A table takes 6 us for each instance: explanations may cost a hundredth
- * of the time, so the larger the fleet, the longer they wait. */
+/* Is what was put since the table was made worth a new one? Nothing is, as long as no live set lacked any of it. A table takes 6 us
+ * for each instance: explanations may cost a hundredth of the time, so the larger the fleet, the longer they wait. */
 static qm_err worth_a_table(struct qm_store *s, bool *worth, struct qm_fault *fault)
 {
-    uint64_t bytes, more, told_ms, missing, instances;
+    uint64_t bytes, more, found, told_ms, missing, instances;
+    *worth = false;
     qm_err err = number_of(s, "SELECT value FROM meta WHERE key = 'events_new'", &more, fault);
     if (err == QM_OK)
-        err = number_of(s, bytes_sql, &bytes, fault);
+        err = number_of(s, "SELECT value FROM meta WHERE key = 'events_found'", &found, fault);
+    if (err != QM_OK || more == 0 || found == 0)
+        return err;
+    err = number_of(s, bytes_sql, &bytes, fault);
     if (err == QM_OK)
         err = number_of(s, "SELECT value FROM meta WHERE key = 'events_told_ms'", &told_ms, fault);
     if (err == QM_OK)
         err = number_of(s, "SELECT count(*) FROM (SELECT 1 FROM events_missing LIMIT 1)", &missing, fault);
     if (err == QM_OK)
         err = qm_store_count(s, &instances, fault);
-    *worth = err == QM_OK && more != 0 && (s->now_ms < told_ms || s->now_ms - told_ms >= instances * 6 * 100 / 1000) &&
-             (missing == 0 || more >= bytes / MUCH || s->now_ms < told_ms || s->now_ms - told_ms >= DAY_MS);
-    return err;
+    if (err != QM_OK)
+        return err;
+    const uint64_t since_ms = s->now_ms < told_ms ? UINT64_MAX : s->now_ms - told_ms;
+    *worth = since_ms >= instances * 6 * 100 / 1000 && (missing == 0 || more >= bytes / MUCH || since_ms >= DAY_MS);
+    return QM_OK;
 }
 
 qm_err qm_store_events_settle(struct qm_store *s, const struct qm_events_missing *missing, struct qm_fault *fault)
 {
-    bool worth = false, found = s->events_found;
-    qm_err err = settle_made(s, missing->newest, fault);
-    if (err == QM_OK && found)
+    bool worth = false;
+    qm_err err = QM_OK;
+    if (s->events_found)
+        err = meta_change(s, "UPDATE meta SET value = ?1 WHERE key = 'events_found'", 1, fault);
+    if (err == QM_OK)
+        err = settle_made(s, missing->newest, fault);
+    if (err == QM_OK)
         err = worth_a_table(s, &worth, fault);
     s->changed |= worth;
     return err;
@@ -336,6 +346,6 @@ qm_err qm_store_events_settle(struct qm_store *s, const struct qm_events_missing
 
 qm_err store_events_told(struct qm_store *s, struct qm_fault *fault)
 {
-    qm_err err = meta_change(s, "UPDATE meta SET value = ?1 WHERE key = 'events_new'", 0, fault);
+    qm_err err = meta_change(s, "UPDATE meta SET value = ?1 WHERE key IN ('events_new', 'events_found')", 0, fault);
     return err == QM_OK ? meta_change(s, "UPDATE meta SET value = ?1 WHERE key = 'events_told_ms'", (int64_t)s->now_ms, fault) : err;
 }

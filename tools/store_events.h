@@ -39,9 +39,9 @@ qm_err qm_store_events_put(struct qm_store *s, unsigned pcr, const uint8_t value
 /* The lists of these PCRs are there now: the values lack them no more. */
 qm_err qm_store_events_found(struct qm_store *s, uint64_t values_no, uint32_t mask, struct qm_fault *fault) QM_MUST_USE;
 /* Ends what a transaction put, after it made its sets. What was made since missing was loaded (learned in this run) and has its
- * lists lacks them no more. What live sets lacked until now is for the table, so the generation moves: at once if nothing is
- * missing any more or much was put since the table was made, else within a day, so that a fleet whose every machine brings lists
- * of its own is not compiled anew in every run. */
+ * lists lacks them no more. What live sets lacked until now is for the table, so the generation moves: when nothing is missing
+ * any more or an eighth of all lists is new, else after a day; and never so often that tables for explanations take more than a
+ * hundredth of the time, as they would where every machine brings lists of its own. */
 qm_err qm_store_events_settle(struct qm_store *s, const struct qm_events_missing *missing, struct qm_fault *fault) QM_MUST_USE;
 /* The list behind a value, into room of QM_EVENT_LIST_BYTES_MAX bytes. *found false: none is kept. */
 qm_err qm_store_events_get(struct qm_store *s, unsigned pcr, const uint8_t value[32], uint8_t *room, struct qm_event_list *out,

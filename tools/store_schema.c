@@ -61,7 +61,8 @@ static const char second_fleet[] =
     "CREATE INDEX baseline_until ON baseline(until_ms) WHERE until_ms IS NOT NULL AND ended_ms IS NULL;"
     /* the events behind an accepted or alerted value of a PCR: type, digest, words of each (explain.h) */
     "CREATE TABLE pcr_events(pcr INTEGER NOT NULL, value BLOB NOT NULL, events BLOB NOT NULL, PRIMARY KEY(pcr, value)) WITHOUT ROWID;"
-    "INSERT INTO meta VALUES('events_bytes', 0), ('events_dropped_ms', 0), ('events_new', 0), ('events_told_ms', 0);"
+    "INSERT INTO meta VALUES('events_bytes', 0), ('events_dropped_ms', 0), ('events_new', 0), ('events_found', 0),"
+    " ('events_told_ms', 0);"
     /* values that lack such lists, and of which PCRs: all of them, to begin with */
     "CREATE TABLE events_missing(vals INTEGER PRIMARY KEY, mask INTEGER NOT NULL);"
     "INSERT INTO events_missing SELECT no, mask FROM pcr_values;"
