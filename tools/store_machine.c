@@ -249,8 +249,9 @@ static qm_err expected_values(const struct qm_fleet *f, const struct qm_machine 
     struct qm_live_sets live = {0};
     *mask = 0;
     if (m->entry.set_a != 0) {
-        qm_err err = lay_over(f->store, m->entry.set_a, room, mask, fault);
-        return err == QM_OK ? lay_over(f->store, m->entry.set_b, room, mask, fault) : err;
+        /* The group's values over the instance's, which may be those of a whole set. */
+        qm_err err = lay_over(f->store, m->entry.set_b, room, mask, fault);
+        return err == QM_OK ? lay_over(f->store, m->entry.set_a, room, mask, fault) : err;
     }
     qm_err err = qm_live_sets_init(&live, fault);
     if (err == QM_OK)
