@@ -341,6 +341,18 @@ Test(alerts, time_opens_ignored_ones_and_drops_history)
     cr_expect_eq(ask("SELECT count(*) FROM change"), 2);
 }
 
+Test(alerts, a_machine_that_is_taken_out)
+{
+    mismatch(1, 7, NOW, 3);
+    pass(1, NOW + 10, 4);
+    ignore(mismatch(1, 8, NOW + 20, 5).no, NOW + DAY);
+    mismatch(2, 7, NOW, 3);
+    cr_assert_eq(qm_alert_retire(store, 1, NOW + 30, &fault), QM_OK, "%s", fault.text);
+    cr_expect_eq(ask("SELECT count(*) FROM alert WHERE slot = 1 AND state = 3 AND seen = 1"), 2);
+    cr_expect_eq(ask("SELECT sum(closed_ms) FROM alert WHERE slot = 1"), 2 * (long long)NOW + 40);
+    cr_expect_eq(ask("SELECT state FROM alert WHERE slot = 2"), QM_ALERT_OPEN);
+}
+
 Test(alerts, names)
 {
     unsigned kinds = 0;

@@ -377,6 +377,21 @@ Test(decisions, a_group_set_for_each_nearest_set)
     cr_expect_eq(ask("SELECT count(*) FROM baseline WHERE kind = 1"), 2);
 }
 
+Test(decisions, a_machine_without_values_of_its_own)
+{
+    enroll_as("a", 1, 2, 3, ",\"group\":\"web\"");
+    measure("a", 1, 8, 3, 1);
+    accept(1, 0, true);
+    enroll("young", ",\"group\":\"web\"");
+    measure("young", 1, 9, 7, 1); /* compared with the group's set alone: its own PCR 5 was never learned */
+    struct qm_decided d = accept(2, 0, false);
+    cr_expect_eq(d.sets, 0);
+    cr_expect_str_eq(refusals, "2 there is no value for PCR 5 yet; accept it for the group;");
+    d = accept(2, 0, true);
+    cr_expect_eq(d.sets, 1);
+    expect_state(2, QM_ALERT_ACCEPTED);
+}
+
 Test(decisions, what_cannot_be_accepted)
 {
     uint8_t digest[32] = {1};

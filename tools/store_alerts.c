@@ -395,3 +395,16 @@ qm_err qm_alert_resolve_shared(struct qm_store *s, enum qm_alert_kind kind, uint
     *closed = err == QM_OK ? (uint64_t)sqlite3_changes64(s->db) : 0;
     return err;
 }
+
+qm_err qm_alert_retire(struct qm_store *s, uint64_t slot, uint64_t at_ms, struct qm_fault *fault)
+{
+    sqlite3_stmt *st = store_sql(s,
+                                 "UPDATE alert SET state = CASE WHEN state IN (0, 1) THEN 3 ELSE state END, seen = 1,"
+                                 " closed_ms = coalesce(closed_ms, ?2), until_ms = NULL WHERE slot = ?1",
+                                 fault);
+    if (st == NULL)
+        return QM_E_STORE;
+    sqlite3_bind_int64(st, 1, (sqlite3_int64)slot);
+    sqlite3_bind_int64(st, 2, (sqlite3_int64)at_ms);
+    return store_run(s, st, fault);
+}

@@ -83,6 +83,9 @@ qm_err qm_alert_resolve(struct qm_store *s, uint64_t slot, uint32_t kinds, uint6
 qm_err qm_alert_resolve_shared(struct qm_store *s, enum qm_alert_kind kind, uint32_t group_no, struct qm_span subject,
                                uint64_t at_ms, uint64_t *closed, struct qm_fault *fault) QM_MUST_USE;
 
+/* The machine was taken out: what is open of it is over, and nobody need look at it. */
+qm_err qm_alert_retire(struct qm_store *s, uint64_t slot, uint64_t at_ms, struct qm_fault *fault) QM_MUST_USE;
+
 /* Records refused by checks 1 to 7, gathered over a run by (reason, source): source is the first
  * path part below the spool and the owner of the file, as text for people. Bounded: ids are
  * sketched, the first 20 kept. */
