@@ -31,7 +31,7 @@ def quote(home, id, key, reset=5, **more):
     return Quote(**{**dict(id=id, key=key, pcrs=pcrs(id, **changed), reset=reset, clock=DAY + home.now - START), **more})
 
 
-def make_model(quotemill, maker, top, with_run):
+def make_model(quotemill, maker, top, scenario):
     """The home that every try begins with."""
     home = kit.Home(quotemill, maker, top)
     home.init()
@@ -40,7 +40,10 @@ def make_model(quotemill, maker, top, with_run):
     with open(os.path.join(top, 'more.ndjson'), 'w') as f:
         for n in range(3):
             f.write(json.dumps(home.line(f'more{n}', n)) + '\n')
-    if not with_run:
+    if scenario in ('backup', 'restore'):
+        home.must('backup', 'copy')
+        home.enroll(home.line('later', 9))
+    if scenario != 'run':
         return home
     for reset in (3, 4):
         home.now += HOUR
@@ -79,7 +82,8 @@ class Try:
 
     def call(self, env=None, kill_after=None):
         home = self.home
-        args = ['run', '--json', home.spool] if self.test.scenario == 'run' else ['enroll', os.path.join(self.top, 'more.ndjson')]
+        args = {'run': ['run', '--json', home.spool], 'enroll': ['enroll', os.path.join(self.top, 'more.ndjson')], 'backup': ['backup', 'copy'],
+                'restore': ['restore', '--force', 'copy']}[self.test.scenario]
         e = dict(home.env, FAKETIME=home.faketime(), QM_FAULT_BELOW=self.top, QM_FAULT_COUNT=self.top + '.count', **(env or {}))
         e['LD_PRELOAD'] = f'{self.test.shim} {e["LD_PRELOAD"]}'
         p = subprocess.Popen([home.program, *args], cwd=self.top, env=e, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -110,6 +114,10 @@ class Try:
             db.close()
         code, _ = self.verify()
         state['table'] = code
+        if self.test.scenario in ('backup', 'restore'):
+            state['copy'] = self.copied()
+            state['beside'] = sorted(os.listdir(self.top))
+            state['files'] = sorted(n for n in os.listdir(self.home.path) if not n.endswith(('-wal', '-shm')))
         if self.test.scenario != 'run':
             return state
         machines, summary = self.home.status()
@@ -130,6 +138,14 @@ class Try:
         state['temporary'] = [f for _, _, files in os.walk(self.home.path) for f in files if f.endswith(('.new', '.tmp')) and '.prom.' not in f]
         return json.loads(json.dumps(state, default=lambda b: b.hex()).replace(self.top, '<top>'))
 
+    def copied(self):
+        """Instances in the backup, which is whole whatever happened."""
+        db = sqlite3.connect(f'file:{self.top}/copy?mode=ro', uri=True)
+        try:
+            return db.execute('SELECT count(*) FROM instance').fetchall() + db.execute('PRAGMA integrity_check').fetchall()
+        finally:
+            db.close()
+
     def verify(self):
         a = self.home.call('verify', '--json', os.path.join(self.top, 'nothing'))
         return a.code, a
@@ -144,7 +160,7 @@ class Test:
     def __init__(self, quotemill, maker, shim, scenario):
         self.quotemill, self.shim, self.scenario = quotemill, os.path.abspath(shim), scenario
         self.top = tempfile.mkdtemp(prefix='qm-crash-')
-        self.model = make_model(quotemill, maker, os.path.join(self.top, 'model'), scenario == 'run')
+        self.model = make_model(quotemill, maker, os.path.join(self.top, 'model'), scenario)
         os.makedirs(os.path.join(self.model.top, 'nothing'))
         self.failed = self.tries = self.killed = self.refused = 0
         self.lock = threading.Lock()
@@ -193,6 +209,8 @@ class Test:
             return f'exit {code}, {err}'
         if code == 3 and not err.strip():
             return 'exit 3 without a word'
+        if self.scenario == 'backup' and t.copied() not in ([(10,), ('ok',)], [(11,), ('ok',)]):
+            return f'exit {code}, {err}: the backup is neither the old one nor the new one: {t.copied()}'
         again, err2 = t.call()
         if again not in (0, 1):
             return f'exit {code}, and the next one {again}: {err2}'
@@ -253,7 +271,7 @@ def main():
     maker = kit.Maker(maker_program)
     good = True
     print(f'QM_SEED={SEED}', flush=True)
-    for scenario in sys.argv[4:] or ['enroll', 'run']:
+    for scenario in sys.argv[4:] or ['enroll', 'run', 'backup', 'restore']:
         test = Test(quotemill, maker, shim, scenario)
         try:
             good = test.play(wanted) and good

@@ -10,7 +10,7 @@ static const char command[] = "status";
 
 struct ask {
     const char *home, *tag, *group, *id;
-    bool json;
+    bool json, events;
     uint64_t limit;
     char tag_key[256];
     struct qm_fleet_filter filter;
@@ -39,7 +39,7 @@ static int verdict(const uint64_t by_status[QM_STANDS_COUNT])
 
 static qm_err show_one(const struct ask *a, struct qm_fleet *f, const struct qm_show *show, int *code, struct qm_fault *fault)
 {
-    struct qm_one_ask one = {f, show, a->json, {0}};
+    struct qm_one_ask one = {f, show, a->json, a->events, {0}};
     bool found;
     qm_err err = qm_fleet_id(f, a->id, strlen(a->id), qm_one_show, &one, &found, fault);
     if (err == QM_OK && !found)
@@ -54,7 +54,7 @@ static qm_err show_fleet(const struct ask *a, struct qm_fleet *f, const struct q
 {
     const bool filtered = a->filter.group != NULL || a->filter.tag_key != NULL;
     struct qm_fleet_summary *s;
-    struct qm_one_ask each = {f, show, true, {0}};
+    struct qm_one_ask each = {f, show, true, false, {0}};
     qm_err err = qm_fleet_summarize(f, filtered ? &a->filter : NULL, &s, fault);
     if (err != QM_OK)
         return err;
@@ -102,6 +102,7 @@ int qm_cmd_status(int argc, char **argv)
          .help = "only machines with this tag; K alone: count by the tag's values"},
         {.name = "limit", .kind = QM_OPT_COUNT, .to = &a.limit, .value = "N", .max = QM_FLEET_LISTED_MAX,
          .help = "list at most N machines of each status that is not trusted (default 20)"},
+        {.name = "events", .kind = QM_OPT_FLAG, .to = &a.events, .help = "with an ID: the events behind each boot stage, where a log was kept"},
         {.name = "json", .kind = QM_OPT_FLAG, .to = &a.json, .help = "one JSON object for each machine, then one for the summary"},
     };
     static const struct qm_usage usage = {

@@ -10,6 +10,7 @@ struct qm_one_ask {
     struct qm_fleet *fleet;
     const struct qm_show *show;
     bool json;
+    bool events; /* for people: every event of each stage, where a log of it was kept */
     uint64_t by_status[QM_STANDS_COUNT];
 };
 

@@ -1,6 +1,11 @@
 /* One machine, for people and as JSON. */
+#include <stdlib.h>
+
 #include "codec/emit.h"
+#include "codec/eventnames.h"
 #include "tools/fleet_show.h"
+#include "tools/json_read.h"
+#include "tools/store_events.h"
 
 enum { LINE_MAX_BYTES = 256 * 1024 };
 
@@ -320,10 +325,109 @@ static void show_short(const struct qm_show *show, const struct qm_stage *stage)
     qm_show_hex(show, value, SHORT_VALUE);
 }
 
-static void show_stages(const struct qm_fleet *f, const struct qm_machine *m, const struct qm_machine_stages *s, const struct qm_show *show)
+/* ---- what was measured, from logs that were kept ---- */
+
+/* Room for the events behind two values. */
+struct behind {
+    uint8_t room[2][QM_EVENT_LIST_BYTES_MAX];
+    struct qm_event_list measured, expected;
+    bool has_measured, has_expected;
+};
+
+static qm_err behind_read(const struct qm_fleet *f, const struct qm_stage *stage, struct behind *b, struct qm_fault *fault)
+{
+    qm_err err = QM_OK;
+    b->has_measured = b->has_expected = false;
+    if (stage->measured != NULL)
+        err = qm_store_events_get(f->store, stage->pcr, stage->measured, b->room[0], &b->measured, &b->has_measured, fault);
+    if (err == QM_OK && stage->expected != NULL)
+        err = qm_store_events_get(f->store, stage->pcr, stage->expected, b->room[1], &b->expected, &b->has_expected, fault);
+    return err;
+}
+
+static void show_event(const struct qm_show *show, const struct qm_event_list *list, uint32_t i)
+{
+    struct qm_span text;
+    const struct qm_listed_event e = qm_event_list_at(list, i, &text);
+    const char *type = qm_event_type_name(e.type);
+    if (type != NULL)
+        fprintf(show->to, "%s ", type);
+    else
+        fprintf(show->to, "0x%08x ", e.type);
+    fprintf(show->to, "%.*s%s", (int)text.len, (const char *)text.p, e.proved != 0 ? " (proved)" : " (claimed)");
+}
+
+/* The first event that is not the one at its place behind the expected value. */
+static void show_difference(const struct qm_show *show, const struct behind *b)
+{
+    uint32_t i = 0;
+    struct qm_span text;
+    if (!b->has_measured || !b->has_expected)
+        return;
+    while (i < b->measured.count && i < b->expected.count &&
+           memcmp(qm_event_list_at(&b->measured, i, &text).digest, qm_event_list_at(&b->expected, i, &text).digest, 32) == 0)
+        i++;
+    fprintf(show->to, "      event %u of %u differs: ", i + 1, b->measured.count);
+    if (i < b->measured.count)
+        show_event(show, &b->measured, i);
+    else
+        fputs("there is none", show->to);
+    fputs("\n      where there was: ", show->to);
+    if (i < b->expected.count)
+        show_event(show, &b->expected, i);
+    else
+        fputs("none", show->to);
+    fputc('\n', show->to);
+}
+
+static void show_events(const struct qm_show *show, const struct behind *b)
+{
+    const struct qm_event_list *list = b->has_measured ? &b->measured : &b->expected;
+    if (!b->has_measured && !b->has_expected)
+        fputs("      no log of it was kept\n", show->to);
+    for (uint32_t i = 0; (b->has_measured || b->has_expected) && i < list->count; i++) {
+        fprintf(show->to, "    %5u  ", i + 1);
+        show_event(show, list, i);
+        fputc('\n', show->to);
+    }
+}
+
+static qm_err show_stage(const struct qm_fleet *f, const struct qm_machine_stages *s, unsigned i, int width, const struct qm_one_ask *ask,
+                         struct behind *b, struct qm_fault *fault)
 {
     static const enum qm_colour colour[QM_STAGE_STATE_COUNT] = {QM_GREY, QM_GREEN, QM_RED, QM_GREY};
     static const char *const word[QM_STAGE_STATE_COUNT] = {"unknown", "pass", "FAIL", "not reached"};
+    const struct qm_show *show = ask->show;
+    const struct qm_stage *stage = &s->stage[i];
+    const bool differs = stage->measured != NULL && stage->expected != NULL && memcmp(stage->measured, stage->expected, 32) != 0;
+    qm_err err = differs || ask->events ? behind_read(f, stage, b, fault) : QM_OK;
+    if (err != QM_OK)
+        return err;
+    fputs("  ", show->to);
+    qm_show_circle(show, colour[stage->state]);
+    fprintf(show->to, "%2u  ", stage->pcr);
+    qm_show_text(show, span(s->name[i]), width);
+    fputs("  ", show->to);
+    qm_show_word(show, colour[stage->state], word[stage->state], 0);
+    if (!differs)
+        show_short(show, stage);
+    fputc('\n', show->to);
+    if (differs) {
+        show_value(show, "measured", stage->measured);
+        show_value(show, "expected", stage->expected);
+        show_difference(show, b);
+    }
+    if (ask->events)
+        show_events(show, b);
+    return QM_OK;
+}
+
+static qm_err show_stages(const struct qm_fleet *f, const struct qm_machine *m, const struct qm_machine_stages *s,
+                          const struct qm_one_ask *ask, struct qm_fault *fault)
+{
+    const struct qm_show *show = ask->show;
+    struct behind *b = malloc(sizeof *b);
+    qm_err err = b != NULL ? QM_OK : qm_fail(fault, QM_E_NOMEM, 0, "no memory for the events of a log");
     char age[QM_AGE_MAX];
     int width = 0;
     for (unsigned i = 0; i < s->count; i++)
@@ -332,23 +436,10 @@ static void show_stages(const struct qm_fleet *f, const struct qm_machine *m, co
         fprintf(show->to, "\n  boot stages, as measured %s\n", qm_ago(age, f->now_ms, m->entry.authentic_ms));
     else
         fputs("\n  boot stages\n", show->to);
-    for (unsigned i = 0; i < s->count; i++) {
-        const struct qm_stage *stage = &s->stage[i];
-        const bool differs = stage->measured != NULL && stage->expected != NULL && memcmp(stage->measured, stage->expected, 32) != 0;
-        fputs("  ", show->to);
-        qm_show_circle(show, colour[stage->state]);
-        fprintf(show->to, "%2u  ", stage->pcr);
-        qm_show_text(show, span(s->name[i]), width);
-        fputs("  ", show->to);
-        qm_show_word(show, colour[stage->state], word[stage->state], 0);
-        if (!differs)
-            show_short(show, stage);
-        fputc('\n', show->to);
-        if (differs) {
-            show_value(show, "measured", stage->measured);
-            show_value(show, "expected", stage->expected);
-        }
-    }
+    for (unsigned i = 0; err == QM_OK && i < s->count; i++)
+        err = show_stage(f, s, i, width, ask, b, fault);
+    free(b);
+    return err;
 }
 
 struct showing {
@@ -391,8 +482,8 @@ static qm_err show_alert(void *ctx, const struct qm_machine_alert *a, struct qm_
     fprintf(s->show->to, "  %6llu  ", (unsigned long long)a->no);
     qm_show_word(s->show, a->state == QM_ALERT_OPEN ? QM_RED : QM_YELLOW,
                  a->state == QM_ALERT_RESOLVED ? "passes again" : qm_alert_state_name(a->state), 13);
-    fprintf(s->show->to, "%s %s  first %s, last %s, %llu times", kind != NULL ? kind : "", a->change,
-            qm_ago(first, s->f->now_ms, a->first_ms), qm_ago(last, s->f->now_ms, a->last_ms), (unsigned long long)a->count);
+    fprintf(s->show->to, "%s %s  first %s, last %s, %llu time%s", kind != NULL ? kind : "", a->change,
+            qm_ago(first, s->f->now_ms, a->first_ms), qm_ago(last, s->f->now_ms, a->last_ms), (unsigned long long)a->count, a->count == 1 ? "" : "s");
     if (a->why[0] != '\0') {
         fputs(": ", s->show->to);
         qm_show_text(s->show, span(a->why), 0);
@@ -401,9 +492,36 @@ static qm_err show_alert(void *ctx, const struct qm_machine_alert *a, struct qm_
     return QM_OK;
 }
 
-static qm_err one_text(const struct qm_fleet *f, const struct qm_machine *m, const struct qm_machine_stages *stages,
-                       const struct qm_machine_key *key, const struct qm_show *show, struct qm_fault *fault)
+static qm_err show_tag(const struct qm_json_item *item, void *user, struct qm_fault *fault)
 {
+    struct showing *s = user;
+    (void)fault;
+    fputs(s->count++ != 0 ? " " : "", s->show->to);
+    qm_show_text(s->show, item->key, 0);
+    fputc('=', s->show->to);
+    qm_show_text(s->show, item->text, 0);
+    return QM_OK;
+}
+
+static qm_err show_tags(const struct qm_machine *m, const struct qm_show *show, struct qm_fault *fault)
+{
+    struct showing s = {NULL, show, 0};
+    struct qm_json *json = NULL;
+    if (m->tags.len == 0)
+        return QM_OK;
+    label(show, "tags");
+    qm_err err = qm_json_open(&json, fault);
+    if (err == QM_OK)
+        err = qm_json_each(json, QM_JSON_OBJECT, (const char *)m->tags.p, m->tags.len, show_tag, &s, fault);
+    qm_json_close(json);
+    fputc('\n', show->to);
+    return err;
+}
+
+static qm_err one_text(const struct qm_fleet *f, const struct qm_machine *m, const struct qm_machine_stages *stages,
+                       const struct qm_machine_key *key, const struct qm_one_ask *ask, struct qm_fault *fault)
+{
+    const struct qm_show *show = ask->show;
     struct showing s = {f, show, 0};
     show_status(f, m, show);
     if (m->group.p != NULL) {
@@ -411,17 +529,16 @@ static qm_err one_text(const struct qm_fleet *f, const struct qm_machine *m, con
         qm_show_text(show, m->group, 0);
         fputc('\n', show->to);
     }
-    if (m->tags.len != 0) {
-        label(show, "tags");
-        qm_show_text(show, m->tags, 0);
-        fputc('\n', show->to);
-    }
+    qm_err err = show_tags(m, show, fault);
+    if (err != QM_OK)
+        return err;
     show_when(f, show, "last good", m->entry.good_ms);
     show_when(f, show, "last valid", m->entry.authentic_ms);
     show_key(f, m, key, &stages->profile, show);
     show_tpm(f, &m->entry, show);
-    show_stages(f, m, stages, show);
-    qm_err err = qm_machine_sets(f, m, show_set, &s, fault);
+    err = show_stages(f, m, stages, ask, fault);
+    if (err == QM_OK)
+        err = qm_machine_sets(f, m, show_set, &s, fault);
     s.count = 0;
     return err == QM_OK ? qm_machine_alerts(f, m, show_alert, &s, fault) : err;
 }
@@ -439,5 +556,5 @@ qm_err qm_one_show(void *ctx, const struct qm_machine *m, struct qm_fault *fault
         return err;
     if (one->json)
         return one_json(one->fleet, m, &stages, &key, fault);
-    return one_text(one->fleet, m, &stages, &key, one->show, fault);
+    return one_text(one->fleet, m, &stages, &key, one, fault);
 }

@@ -1,7 +1,6 @@
 #include "tools/metrics.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -9,6 +8,7 @@
 #include "tools/json_read.h"
 #include "tools/options.h"
 #include "tools/store_status.h"
+#include "tools/whole_file.h"
 
 struct metrics {
     FILE *to;
@@ -223,33 +223,27 @@ static qm_err default_path(char *path, size_t cap, const char *home, struct qm_f
 
 qm_err qm_metrics_write(struct qm_store *s, const char *home, const char *path, struct qm_fault *fault)
 {
-    char own[4096 + 64], tmp[4096 + 80];
+    char own[4096 + 64];
+    struct qm_whole_file w;
     struct metrics m = {0};
     qm_err err = path == NULL ? default_path(own, sizeof own, home, fault) : QM_OK;
+    if (err == QM_OK)
+        err = qm_whole_open(&w, path != NULL ? path : own, 0644, fault);
     if (err != QM_OK)
         return err;
-    path = path == NULL ? own : path;
-    const int n = snprintf(tmp, sizeof tmp, "%s.%ld.tmp", path, (long)getpid());
-    if (n < 0 || (size_t)n >= sizeof tmp)
-        return qm_fail(fault, QM_E_LIMIT, 0, "the path of the metrics is too long");
-    unlink(tmp); /* of a process that had this number and was killed */
-    const int fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+    const int fd = dup(w.fd);
     m.to = fd >= 0 ? fdopen(fd, "w") : NULL;
-    if (m.to == NULL) {
-        qm_fail(fault, QM_E_IO, errno, "cannot write %s", tmp);
-        if (fd >= 0)
-            close(fd);
-        return QM_E_IO;
-    }
-    err = write_all(&m, s, fault);
-    const bool written = fflush(m.to) == 0 && fchmod(fd, 0644) == 0 && fsync(fd) == 0;
-    const int why = errno;
-    if (fclose(m.to) != 0 || !written)
-        err = err == QM_OK ? qm_fail(fault, QM_E_IO, why, "cannot write %s", tmp) : err;
-    if (err == QM_OK && rename(tmp, path) != 0)
-        err = qm_fail(fault, QM_E_IO, errno, "cannot make %s", path);
-    if (err != QM_OK)
-        unlink(tmp);
+    if (m.to == NULL)
+        err = qm_fail(fault, QM_E_IO, errno, "cannot write %s", w.tmp);
+    if (m.to == NULL && fd >= 0)
+        close(fd);
+    if (err == QM_OK)
+        err = write_all(&m, s, fault);
+    if (m.to != NULL && fclose(m.to) != 0 && err == QM_OK)
+        err = qm_fail(fault, QM_E_IO, errno, "cannot write %s", w.tmp);
+    if (err == QM_OK)
+        err = qm_whole_finish(&w, fault);
+    qm_whole_close(&w);
     return err;
 }
 

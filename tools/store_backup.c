@@ -1,7 +1,6 @@
 #include "tools/store_backup.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -11,6 +10,7 @@
 #include "tools/show.h"
 #include "tools/store_inside.h"
 #include "tools/store_run.h"
+#include "tools/whole_file.h"
 
 /* ---- away -------------------------------------------------------------------------------------------------------------- */
 
@@ -55,32 +55,17 @@ static qm_err mark(const char *path, uint64_t now_ms, struct qm_backup *out, str
     return err;
 }
 
-static qm_err sync_path(const char *path, int flags, struct qm_fault *fault)
+/* A journal that a killed process left beside its copy is of a copy that is gone. */
+static void drop_journal(const char *tmp)
 {
-    const int fd = open(path, flags | O_CLOEXEC);
-    const bool done = fd >= 0 && fsync(fd) == 0;
-    const int why = errno;
-    if (fd >= 0)
-        close(fd);
-    return done ? QM_OK : qm_fail(fault, QM_E_IO, why, "cannot sync %s", path);
+    char journal[4096 + 32];
+    snprintf(journal, sizeof journal, "%s-journal", tmp);
+    unlink(journal);
 }
 
-static qm_err sync_folder(const char *file, struct qm_fault *fault)
-{
-    char folder[4096];
-    const char *slash = strrchr(file, '/');
-    snprintf(folder, sizeof folder, "%.*s", slash == NULL ? 1 : slash == file ? 1 : (int)(slash - file), slash == NULL ? "." : file);
-    return sync_path(folder, O_RDONLY | O_DIRECTORY, fault);
-}
-
-/* Into a file that only its owner can read; it is empty until then. */
 static qm_err copy_out(struct qm_store *s, const char *tmp, struct qm_fault *fault)
 {
-    const int fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-    sqlite3_stmt *st = fd >= 0 ? store_sql(s, "VACUUM INTO ?1", fault) : NULL;
-    if (fd < 0)
-        return qm_fail(fault, QM_E_IO, errno, "cannot make %s", tmp);
-    close(fd);
+    sqlite3_stmt *st = store_sql(s, "VACUUM INTO ?1", fault); /* into an empty file */
     if (st == NULL)
         return QM_E_STORE;
     sqlite3_bind_text(st, 1, tmp, -1, SQLITE_STATIC);
@@ -91,28 +76,25 @@ static qm_err copy_out(struct qm_store *s, const char *tmp, struct qm_fault *fau
 
 qm_err qm_store_backup(struct qm_store *s, const char *file, struct qm_backup *out, struct qm_fault *fault)
 {
-    char tmp[4096 + 32];
+    struct qm_whole_file w;
     struct stat st = {0};
     *out = (struct qm_backup){0};
-    if (strlen(file) >= 4096 || file[0] == '\0')
-        return qm_fail(fault, QM_E_USAGE, 0, "the name of the backup is empty or too long");
     if (stat(file, &st) == 0 && !S_ISREG(st.st_mode))
         return qm_fail(fault, QM_E_USAGE, 0, "%s is no regular file", file);
-    snprintf(tmp, sizeof tmp, "%s.%ld.tmp", file, (long)getpid());
-    unlink(tmp); /* of a process that had this number and was killed */
-    qm_err err = copy_out(s, tmp, fault);
-    if (err == QM_OK)
-        err = mark(tmp, s->now_ms, out, fault);
-    if (err == QM_OK)
-        err = sync_path(tmp, O_RDONLY, fault);
-    if (err == QM_OK && (stat(tmp, &st) != 0 || rename(tmp, file) != 0))
-        err = qm_fail(fault, QM_E_IO, errno, "cannot make %s", file);
-    if (err != QM_OK) {
-        unlink(tmp);
+    qm_err err = qm_whole_open(&w, file, 0600, fault);
+    if (err != QM_OK)
         return err;
-    }
+    drop_journal(w.tmp);
+    err = copy_out(s, w.tmp, fault);
+    if (err == QM_OK)
+        err = mark(w.tmp, s->now_ms, out, fault);
+    if (err == QM_OK && fstat(w.fd, &st) != 0)
+        err = qm_fail(fault, QM_E_IO, errno, "cannot look at %s", w.tmp);
     out->bytes = (uint64_t)st.st_size;
-    return sync_folder(file, fault);
+    if (err == QM_OK)
+        err = qm_whole_finish(&w, fault);
+    qm_whole_close(&w);
+    return err;
 }
 
 /* ---- and back ---------------------------------------------------------------------------------------------------------- */
@@ -179,6 +161,24 @@ static qm_err put_aside(const char *home, uint64_t now_ms, struct qm_fault *faul
     return QM_OK;
 }
 
+/* Is what lies there no store any more? A disk that failed to read it, or one of a newer program, is not damage. */
+static bool is_damaged(const char *home)
+{
+    char path[4096 + 64];
+    sqlite3 *db = NULL;
+    sqlite3_stmt *st = NULL;
+    if (qm_home_file(path, sizeof path, home, "fleet.db", NULL) != QM_OK)
+        return false;
+    int rc = sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, NULL); /* not read only: what a crash left is to be rolled back */
+    if (rc == SQLITE_OK)
+        rc = sqlite3_prepare_v2(db, "SELECT value FROM meta WHERE key = 'schema'", -1, &st, NULL);
+    if (rc == SQLITE_OK)
+        rc = sqlite3_step(st);
+    sqlite3_finalize(st);
+    sqlite3_close(db);
+    return rc == SQLITE_NOTADB || rc == SQLITE_CORRUPT || rc == SQLITE_ERROR || rc == SQLITE_DONE; /* no such table, no such row */
+}
+
 /* The home's store, as it may be written over. */
 static qm_err open_target(struct qm_store **s, const char *home, bool force, struct qm_fault *fault)
 {
@@ -188,7 +188,7 @@ static qm_err open_target(struct qm_store **s, const char *home, bool force, str
     qm_err err = qm_store_create(home, &made, fault);
     if (err == QM_OK)
         err = qm_store_open(s, home, true, fault);
-    if ((err == QM_E_FORMAT || err == QM_E_STORE) && force) {
+    if ((err == QM_E_FORMAT || err == QM_E_STORE) && force && is_damaged(home)) {
         clock_gettime(CLOCK_REALTIME, &t);
         err = put_aside(home, (uint64_t)t.tv_sec * 1000, fault);
         if (err == QM_OK)

@@ -505,7 +505,8 @@ qm_err qm_fleet_summarize(const struct qm_fleet *f, const struct qm_fleet_filter
         qm_fleet_summary_close(s.out);
         return err;
     }
-    qsort(s.out->set, s.out->set_count, sizeof *s.out->set, by_use);
+    if (s.out->set_count != 0)
+        qsort(s.out->set, s.out->set_count, sizeof *s.out->set, by_use);
     *out = s.out;
     return QM_OK;
 }
