@@ -328,6 +328,42 @@ class Tests:
         r = self.run(['verify', '--json', 'long.mpk'], place)
         return None if r.returncode == 0 and not r.stderr else f'no terminal: {r.stderr!r}'
 
+    def fault_alerts_ask(self):
+        """--same asks at a terminal, says how many, and does nothing without a yes; colours are for terminals, and not with NO_COLOR."""
+        place = self.place('ask')
+        subprocess.run([sys.executable, os.path.join(HERE, 'alerts_seed.py'), os.path.join(place, 'home')], check=True)
+
+        def at_terminal(args, answer, env=self.env, out=False):
+            main, side = pty.openpty()
+            p = subprocess.Popen([self.program, 'alerts', *args], cwd=place, env=env, stdin=side, stderr=side,
+                                 stdout=side if out else subprocess.PIPE)
+            os.close(side)
+            os.write(main, answer)
+            shown = b''
+            try:
+                while more := os.read(main, 65536):
+                    shown += more
+            except OSError:
+                pass  # the other side is closed
+            os.close(main)
+            if not out:
+                p.stdout.close()
+            return p.wait(60), shown
+
+        ignore = ['ignore', '1', '--same', '--reason', 'x']
+        for answer, code, ignored in ((b'n\n', 2, 0), (b'\n', 2, 0), (b'y\n', 0, 5)):
+            said, shown = at_terminal(ignore, answer)
+            r = self.run(['alerts', 'list', '--json', '--state', 'ignored'], place)
+            if said != code or b'5 alerts of 5 machines in 1 group. Go on? [y/N]' not in shown or r.stdout.count(b'\n') != ignored:
+                return f'{answer}: exit {said}, {shown!r}, {r.stdout.count(bytes([10]))} ignored'
+        env = dict(self.env, TERM='xterm')
+        env.pop('NO_COLOR', None)
+        code, shown = at_terminal(['list'], b'', env, out=True)
+        if code != 0 or b'\x1b[' not in shown:
+            return f'no colours at a terminal: {shown!r}'
+        code, shown = at_terminal(['list'], b'', dict(env, NO_COLOR='1'), out=True)
+        return None if code == 0 and b'\x1b' not in shown and b'\\u{1b}' in shown else f'NO_COLOR: {shown!r}'
+
     def fault_files_that_vanish(self):
         """Files that go away while others are read: a line each, exit 3, and all others count."""
         place = self.place('vanish')
