@@ -253,6 +253,8 @@ static void say(const struct night *n)
     fprintf(stderr, "; alerts: %llu opened, %llu repeated, %llu resolved; %llu learned; %llu became unmeasured\n",
             (unsigned long long)j->opened, (unsigned long long)j->repeated, (unsigned long long)j->resolved,
             (unsigned long long)j->learned, (unsigned long long)j->unmeasured);
+    if (j->retired != 0)
+        fprintf(stderr, "quotemill run: %llu machines were taken out, silent for longer than retire_after\n", (unsigned long long)j->retired);
 }
 
 static int exit_code(const struct night *n)

@@ -32,6 +32,7 @@ struct qm_judgment {
     uint64_t unmeasured;        /* instances that became unmeasured in this run */
     bool fleet_silent;          /* nothing authentic came from anyone for too long */
     bool clock_behind;          /* the system's clock is behind the last run's end: nothing was called unmeasured */
+    uint64_t retired;           /* instances that were taken out for their silence */
     bool changed;               /* sets were added or ended: the table is to be published */
 };
 

@@ -5,6 +5,7 @@
 
 #include "engine/standing.h"
 #include "tools/judge_inside.h"
+#include "tools/store_retire.h"
 #include "tools/store_run.h"
 #include "tools/store_status.h"
 
@@ -208,6 +209,8 @@ qm_err judge_silent(struct judge *j, struct qm_fault *fault)
         err = raise_groups(&c, fleet, fault);
     if (err == QM_OK)
         err = raise_found(&c, fleet, fault);
+    if (err == QM_OK)
+        err = qm_store_retire_silent(j->store, &c.fleet, &j->out->retired, fault);
     qm_fleet_close(&c.fleet);
     free(c.group);
     free(c.found);

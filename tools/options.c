@@ -212,6 +212,30 @@ const char *qm_home_path(const char *option)
     return env != NULL && env[0] != '\0' ? env : "/var/lib/quotemill";
 }
 
+bool qm_tag_read(const char *text, char *key, size_t cap, const char **value)
+{
+    const char *equals = strchr(text, '=');
+    const size_t len = equals != NULL ? (size_t)(equals - text) : 0;
+    if (len == 0 || len >= cap)
+        return false;
+    memcpy(key, text, len);
+    key[len] = '\0';
+    *value = equals + 1;
+    return true;
+}
+
+bool qm_reason_ok(const char *text)
+{
+    const struct qm_span s = {(const uint8_t *)text, strlen(text)};
+    uint32_t code;
+    if (s.len == 0 || s.len > QM_REASON_BYTES_MAX || !qm_utf8_ok(s))
+        return false;
+    for (size_t i = 0; i < s.len; i += qm_utf8_read(s.p + i, s.len - i, &code))
+        if (qm_utf8_read(s.p + i, s.len - i, &code) == 0 || code < 0x20 || (code >= 0x7f && code < 0xa0))
+            return false;
+    return true;
+}
+
 /* One line, whatever the user or the environment put into it. */
 static void print_line(const char *command, const char *text)
 {

@@ -41,6 +41,12 @@ bool qm_options_parse(const struct qm_usage *usage, const struct qm_option *opti
 /* --home DIR, else QUOTEMILL_HOME, else /var/lib/quotemill. */
 const char *qm_home_path(const char *option);
 
+/* "KEY=VALUE": the key into key, *value into text. False: it is none, or the key does not fit. */
+bool qm_tag_read(const char *text, char *key, size_t cap, const char **value);
+/* What a person says for what is done: UTF-8 on one line. */
+enum { QM_REASON_BYTES_MAX = 500 };
+bool qm_reason_ok(const char *text);
+
 /* "quotemill COMMAND: text", one line on stderr whatever is in the text, and the exit code for the fault. */
 int qm_complain(const char *command, const struct qm_fault *fault);
 /* The same for a usage error; gives QM_EXIT_USAGE. An empty command: the program's own. */

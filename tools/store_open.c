@@ -17,8 +17,10 @@
 static const char *const statements[S_STATEMENT_COUNT] = {
     [S_LINE] = "SELECT 1 FROM instance WHERE id = ?1 AND line = ?2",
     [S_INSTANCE] = "SELECT slot, ak FROM instance WHERE id = ?1",
-    [S_INSERT] = "INSERT INTO instance(id, ak, profile, nonce, require_log, grp, tags, line, enrolled_ms, changed_ms, generation)"
-                 " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10)",
+    [S_INSERT] = "INSERT INTO instance(id, ak, profile, nonce, require_log, grp, tags, line, enrolled_ms, changed_ms, generation, slot)"
+                 " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10,"
+                 /* never one that a machine had which was taken out */
+                 " 1 + max(ifnull((SELECT max(slot) FROM instance), 0), ifnull((SELECT max(slot) FROM retired), 0)))",
     [S_UPDATE] = "UPDATE instance SET ak = ?2, profile = ?3, nonce = ?4, require_log = ?5, grp = ?6, tags = ?7, line = ?8,"
                  " changed_ms = ?9, generation = ?10 WHERE id = ?1",
     [S_AK_FIND] = "SELECT no FROM ak WHERE digest = ?1",
