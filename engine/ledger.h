@@ -34,6 +34,8 @@ enum qm_ledger_flag {
     QM_LEDGER_SILENT_MANY = 1 << 7,   /* in a row for many machines */
 };
 
+#define QM_LEDGER_NONCE_USED 0x80000000u
+
 struct qm_ledger {
     struct qm_sequence last;    /* newest authentic record that passed check 8 */
     struct qm_sequence refused; /* newest record refused as replayed; stays while newer ones pass, as a clone speaks in turns */
@@ -55,7 +57,7 @@ struct qm_ledger {
     uint32_t beacon;            /* number of the newest beacon that a record carried */
     uint32_t enrolled_s;        /* s since the epoch; 0: no instance has this slot */
     uint32_t hold_until_s;      /* a person parked it until then (past: when the hold ended); 0: never held */
-    uint32_t reserved;
+    uint32_t nonce;             /* a print of the nonce that is enrolled (0: none), QM_LEDGER_NONCE_USED once a record carried it */
     uint8_t flags;              /* enum qm_ledger_flag */
     uint8_t status, reason, log; /* of the newest record; enum qm_status ... */
     uint8_t first_fail;         /* PCR, 0xff: none */

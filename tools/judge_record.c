@@ -205,6 +205,11 @@ static void freshness(struct subject *u, struct qm_result *r, const struct qm_or
         r->fresh = QM_FRESH_CLOCK; /* a beacon never goes back */
     if (r->fresh == QM_FRESH_BEACON)
         u->ledger.beacon = r->beacon;
+    if (r->fresh == QM_FRESH_NONCE && o->order == QM_ORDER_NEWER) {
+        if ((u->ledger.nonce & QM_LEDGER_NONCE_USED) != 0)
+            r->fresh = QM_FRESH_CLOCK; /* a nonce says something once */
+        u->ledger.nonce |= QM_LEDGER_NONCE_USED;
+    }
     if (o->order == QM_ORDER_NEWER)
         u->ledger.fresh = r->fresh;
 }

@@ -202,9 +202,22 @@ static qm_err take_group(struct qm_store *s, const struct qm_enrolment *e, uint3
     return err;
 }
 
+/* 31 bits that tell whether the nonce of an instance is still the same (FNV-1a); never 0 for a nonce. */
+static uint32_t nonce_print(const struct qm_enrolment *e)
+{
+    uint32_t h = 2166136261u;
+    if (!e->has_nonce)
+        return 0;
+    for (size_t i = 0; i < e->nonce_len; i++)
+        h = (h ^ e->nonce[i]) * 16777619u;
+    h &= ~QM_LEDGER_NONCE_USED;
+    return h != 0 ? h : 1;
+}
+
 /* The instance's entry in the ledger: begun with it; another key begins the TPM's sequence anew, and what was judged is judged again
  * by the sets that it has now. */
-static qm_err write_ledger(struct qm_store *s, uint64_t slot, uint64_t ak, uint32_t group_no, bool found, struct qm_fault *fault)
+static qm_err write_ledger(struct qm_store *s, uint64_t slot, uint64_t ak, uint32_t group_no, uint32_t nonce, bool found,
+                           struct qm_fault *fault)
 {
     struct qm_ledger l;
     struct qm_rejudged rejudged;
@@ -220,6 +233,8 @@ static qm_err write_ledger(struct qm_store *s, uint64_t slot, uint64_t ak, uint3
     if (l.group != group_no && l.set_a != 0 && l.set_b != 0)
         l.flags &= (uint8_t)~QM_LEDGER_PROVEN; /* the other group's classes say which values are whose */
     l.group = group_no;
+    if ((l.nonce & ~QM_LEDGER_NONCE_USED) != nonce)
+        l.nonce = nonce;
     err = qm_store_ledger_put(s, slot, &l, fault);
     return err == QM_OK && found ? qm_store_rejudge(s, slot, NULL, &rejudged, fault) : err;
 }
@@ -255,7 +270,7 @@ static qm_err enroll(struct qm_store *s, const struct qm_enrolment *e, const uin
         err = add_baseline(s, slot, e, fault);
     /* Last, as it is not undone with a refused line: its block may be in hand for the lines before. */
     if (err == QM_OK)
-        err = write_ledger(s, slot, ak, group_no, present.found, fault);
+        err = write_ledger(s, slot, ak, group_no, nonce_print(e), present.found, fault);
     *what = !present.found ? QM_ENROLLED_NEW : new_key ? QM_ENROLLED_KEY_REPLACED : QM_ENROLLED_CHANGED;
     s->changed |= err == QM_OK;
     return err;
