@@ -377,6 +377,23 @@ Test(decisions, a_group_set_for_each_nearest_set)
     cr_expect_eq(ask("SELECT count(*) FROM baseline WHERE kind = 1"), 2);
 }
 
+Test(decisions, for_every_group_at_once)
+{
+    const uint64_t one[1] = {1};
+    enroll_as("a", 1, 2, 3, ",\"group\":\"web\"");
+    enroll_as("b", 1, 2, 4, ",\"group\":\"db\"");
+    enroll_as("c", 1, 2, 5, ",\"group\":\"db\"");
+    measure("a", 1, 8, 3, 1);
+    measure("b", 1, 8, 4, 1);
+    measure("c", 1, 8, 5, 1);
+    pick(&(struct qm_pick){.what = QM_DECIDE_ACCEPT, .no = one, .count = 1, .same = true, .all_groups = true});
+    struct qm_decided d = decide(&(struct qm_decision){.what = QM_DECIDE_ACCEPT, .reason = "x", .group = true});
+    cr_expect_eq(d.alerts, 3);
+    cr_expect_eq(d.sets, 2);
+    cr_expect_eq(d.passing, 3);
+    cr_expect_eq(ask("SELECT count(DISTINCT grp) FROM baseline WHERE kind = 1"), 2);
+}
+
 Test(decisions, a_machine_without_values_of_its_own)
 {
     enroll_as("a", 1, 2, 3, ",\"group\":\"web\"");
