@@ -49,6 +49,8 @@ void qm_entry_how(const struct qm_worklist *w, const struct qm_entry *e, int *di
 
 bool qm_entry_may_read(struct qm_worklist *w, const struct qm_entry *e)
 {
+    if (w->before != NULL && !w->before(w->before_ctx, &e->source))
+        return false;
     /* Before the open, because opening a device can already do something. A directory operand's
      * files were looked at when they were found. */
     if (e->kind != QM_ENTRY_LISTED)

@@ -21,7 +21,7 @@ int qm_open_beneath(int dir_fd, const char *path, int flags);
 /* How an entry is opened, the same for the ring: descriptor and path to start from. */
 void qm_entry_how(const struct qm_worklist *w, const struct qm_entry *e, int *dir_fd,
                   const char **path, struct open_how *how);
-/* For names from others: false (reported) when it is no regular file now. */
+/* Asks whoever wants to be asked first. For names from others: false (reported) when it is no regular file now. */
 bool qm_entry_may_read(struct qm_worklist *w, const struct qm_entry *e);
 
 /* Reads a file of the list into slot (QM_SLOT_BYTES). cached_only: nothing that would wait for a

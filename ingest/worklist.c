@@ -378,6 +378,12 @@ const struct qm_source *qm_worklist_source(const struct qm_worklist *w, size_t i
     return &w->entry[idx].source;
 }
 
+void qm_worklist_before_open(struct qm_worklist *w, bool (*before)(void *ctx, const struct qm_source *source), void *ctx)
+{
+    w->before = before;
+    w->before_ctx = ctx;
+}
+
 void qm_worklist_in_turn(struct qm_worklist *w)
 {
     w->in_turn = true;

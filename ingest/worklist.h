@@ -88,6 +88,8 @@ struct qm_worklist {
     size_t pending_dir_len, pending_dir_cap;
     bool stdin_used;
     bool in_turn; /* qm_worklist_in_turn */
+    bool (*before)(void *ctx, const struct qm_source *source); /* qm_worklist_before_open; NULL: none */
+    void *before_ctx;
 
     _Atomic uint64_t error_count;
     uint64_t other_count;

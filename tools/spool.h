@@ -1,10 +1,10 @@
 /* The spool of a run: takes the files that senders left, and lets go of them when what they said is recorded (LIFECYCLE, "Spool
  * and home"). Killed at any instruction: no record lost, none counted twice.
  *
- *   SPOOL/a/b.mpk  --take-->  SPOOL/.taken-RUN/a/b.mpk  --finish-->  removed, or ARCHIVE/RUN/a/b.mpk, or HOME/quarantine
+ *   SPOOL/a/b.mpk  --read-->  SPOOL/.taken-RUN/a/b.mpk  --finish-->  removed, or ARCHIVE/RUN/a/b.mpk, or HOME/quarantine
  *                                                       --abandon->  SPOOL/a/b.mpk, never over a newer file of that name
  *
- * A file is taken by a rename within its spool, so what is read and removed later is the one file that was taken, whatever
+ * A file is taken by a rename within its spool, just before it is opened, so what is read and removed later is the one file that was taken, whatever
  * becomes of its old name or of the directories above it. The directory is ours alone (0700), held by a flock while a run works.
  * Before the transaction, commit writes SPOOL/.taken-RUN/.done: which files were recorded, how long they were, what becomes of
  * them; synced. So the next run knows what to do with a .taken-RUN that it finds: is the transaction of RUN committed, the files
@@ -43,11 +43,12 @@ struct qm_spool_past {
 };
 qm_err qm_spool_recover(struct qm_spool *sp, const struct qm_spool_past *past, struct qm_fault *fault) QM_MUST_USE;
 
-/* Takes the *.mpk of all spools and puts them into w so that sources take turns; of what is held, the evidence of those ids that
- * known says yes to (NULL: none). In the results a file has the name it was found under. */
+/* Finds the *.mpk of all spools and puts them into w so that sources take turns; of what is held, the evidence of those ids that
+ * known says yes to (NULL: none). The readers take each file when it is its turn. In the results a file has the name it was found
+ * under. */
 qm_err qm_spool_take(struct qm_spool *sp, struct qm_worklist *w, bool (*known)(void *ctx, struct qm_span id), void *ctx,
                      struct qm_fault *fault) QM_MUST_USE;
-uint64_t qm_spool_files(const struct qm_spool *sp);  /* taken */
+uint64_t qm_spool_files(const struct qm_spool *sp);  /* found */
 uint64_t qm_spool_others(const struct qm_spool *sp); /* names in the spools that are no *.mpk file: left there */
 uint64_t qm_spool_errors(const struct qm_spool *sp); /* reported so far */
 

@@ -23,7 +23,7 @@ static void put_back_unread(struct qm_spool *sp, const struct qm_worklist *w)
     int from = -1, to = -1;
     for (size_t i = 0; i < sp->file_count; i++) {
         const struct spool_file *f = &sp->file[i];
-        if (qm_worklist_source(w, f->idx)->state == QM_SOURCE_READ)
+        if (!f->taken || qm_worklist_source(w, f->idx)->state == QM_SOURCE_READ)
             continue;
         const struct spool_dir *d = &sp->dir[f->dir];
         const struct spool_place *p = &sp->place[d->place];

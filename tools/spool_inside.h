@@ -12,7 +12,11 @@
 #define SPOOL_NEW ".new-"   /* in HOME/held: what this run holds, not yet committed */
 #define SPOOL_DONE ".done"
 #define SPOOL_MAGIC "quotemill spool 1"
-enum { SPOOL_DEPTH_MAX = 64, SPOOL_RUN_MAX = 64 };
+enum {
+    SPOOL_DEPTH_MAX = 64,
+    SPOOL_RUN_MAX = 64,
+    SPOOL_OPEN_DIRS = 200, /* directories whose descriptors are kept while files are taken from them */
+};
 
 /* Memory for what lives as long as the spool: never moves. NULL without memory. */
 struct spool_arena {
@@ -35,6 +39,8 @@ struct spool_dir {
     uint32_t place;
     uint32_t source_part; /* length of the first path part */
     const char *rel;      /* "": the spool itself */
+    int from, to;         /* it, and its mirror in .taken-RUN; -1: opened for each file */
+    _Atomic bool shut;    /* nothing can be taken from it: said once */
 };
 
 /* A file name that results point to, and what it belongs to. */
@@ -46,7 +52,10 @@ struct spool_name {
 struct spool_file {
     const char *name; /* text of a spool_name */
     const char *base; /* its last part */
+    const char *label; /* of its source */
     const char *why;  /* for quarantine; under the lock */
+    uid_t uid;        /* as it was found */
+    bool taken;
     size_t idx;       /* in the worklist */
     uint32_t dir;
     uint32_t source;
@@ -79,9 +88,9 @@ struct qm_spool {
     size_t source_count, source_cap;
     uint32_t *source_slot; /* open hash of the sources */
     size_t source_slots;
-    struct spool_arena arena;
+    struct spool_arena arena; /* once the readers run: under the lock */
     const struct qm_worklist *worklist; /* from commit on */
-    uint64_t other_count;
+    _Atomic uint64_t other_count;
     _Atomic uint64_t error_count;
     pthread_mutex_t lock; /* what the workers call */
     int new_fd;           /* HOME/held/.new-RUN; -1: nothing held yet */

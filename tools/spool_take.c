@@ -165,6 +165,14 @@ qm_err qm_spool_open(struct qm_spool **out, const char *home, const char *run, q
     return err;
 }
 
+static void close_dir(int from, int to)
+{
+    if (from >= 0)
+        close(from);
+    if (to >= 0)
+        close(to);
+}
+
 void qm_spool_close(struct qm_spool *sp)
 {
     if (sp == NULL)
@@ -178,6 +186,8 @@ void qm_spool_close(struct qm_spool *sp)
         close(sp->home_fd);
     if (sp->new_fd >= 0)
         close(sp->new_fd);
+    for (size_t i = 0; i < sp->dir_count; i++)
+        close_dir(sp->dir[i].from, sp->dir[i].to);
     free(sp->place);
     free(sp->dir);
     free(sp->file);
@@ -316,7 +326,7 @@ static uint32_t find_source(struct qm_spool *sp, uint32_t place, const char *par
 const char *qm_spool_source(const struct qm_spool *sp, const char *name)
 {
     const struct spool_name *n = (const void *)(name - offsetof(struct spool_name, text));
-    return sp->source[sp->file[n->file].source].label;
+    return sp->file[n->file].label;
 }
 
 bool qm_spool_recorded(const struct qm_spool *sp, const struct qm_worklist *w, const char *name)
@@ -348,7 +358,7 @@ uint64_t qm_spool_files(const struct qm_spool *sp)
 
 uint64_t qm_spool_others(const struct qm_spool *sp)
 {
-    return sp->other_count;
+    return atomic_load_explicit(&sp->other_count, memory_order_relaxed);
 }
 
 uint64_t qm_spool_errors(const struct qm_spool *sp)
@@ -372,10 +382,12 @@ struct taking {
     void *ctx;
     struct waiting *waiting;
     const struct waiting *at; /* the directory at hand */
-    int from, to;             /* it, and its mirror; to -1: not yet made */
-    bool shut;                /* nothing can be taken from it: said once */
-    bool none;                /* nor from the whole spool */
+    int from;                 /* it */
+    bool listed;              /* it has a file, so it is in the list of directories, at dir */
+    bool others_write;        /* files in it may be of others than its owner */
+    uid_t owner;
     uint32_t dir;
+    bool none; /* nothing can be taken from this spool: said once */
 };
 
 static bool wait_for(struct taking *t, const char *rel, const char *name, unsigned depth)
@@ -410,12 +422,12 @@ static bool open_taken(struct qm_spool *sp, struct spool_place *p)
     return true;
 }
 
-/* The mirror of the directory at hand, and its entry in the list of directories. */
-static bool open_mirror(struct taking *t)
+/* Makes the mirror of the directory at hand, and its entry in the list. */
+static bool list_dir(struct taking *t)
 {
     struct qm_spool *sp = t->sp;
     struct spool_place *p = &sp->place[t->place];
-    if (t->to >= 0)
+    if (t->listed)
         return true;
     size_t len = strlen(t->at->rel);
     char *rel = spool_room(&sp->arena, len + 1);
@@ -426,15 +438,23 @@ static bool open_mirror(struct taking *t)
     memcpy(rel, t->at->rel, len + 1);
     if (p->taken < 0 && !open_taken(sp, p))
         return false;
-    t->to = spool_make_dirs(p->taken, rel, 0700);
-    if (t->to < 0)
+    int to = spool_make_dirs(p->taken, rel, 0700);
+    if (to < 0)
         return false;
+    bool keep = sp->dir_count < SPOOL_OPEN_DIRS;
     t->dir = (uint32_t)sp->dir_count++;
-    sp->dir[t->dir] = (struct spool_dir){.place = t->place, .rel = rel, .source_part = (uint32_t)strcspn(rel, "/")};
+    sp->dir[t->dir] = (struct spool_dir){.place = t->place,
+                                         .rel = rel,
+                                         .source_part = (uint32_t)strcspn(rel, "/"),
+                                         .from = keep ? fcntl(t->from, F_DUPFD_CLOEXEC, 0) : -1,
+                                         .to = keep ? to : -1};
+    if (!keep)
+        close(to);
+    t->listed = true;
     return true;
 }
 
-/* A file that is ours now: into the list. False without memory. */
+/* A file that was found: into the list. False without memory. */
 static bool note_file(struct taking *t, const char *base, uid_t uid)
 {
     struct qm_spool *sp = t->sp;
@@ -458,8 +478,9 @@ static bool note_file(struct taking *t, const char *base, uid_t uid)
     if (rel_len != 0)
         *p++ = '/';
     memcpy(p, base, base_len + 1);
-    sp->file[sp->file_count] = (struct spool_file){.name = n->text, .base = p, .dir = t->dir, .source = source, .next = NO_FILE};
+    sp->file[sp->file_count] = (struct spool_file){.name = n->text, .base = p, .uid = uid, .dir = t->dir, .source = source, .next = NO_FILE};
     struct spool_source *s = &sp->source[source];
+    sp->file[sp->file_count].label = s->label;
     if (s->last == NO_FILE)
         s->first = n->file;
     else
@@ -480,47 +501,24 @@ static bool wanted(const struct taking *t, const char *name)
     return t->known != NULL && spool_held_id(name, id, &len) && t->known(t->ctx, (struct qm_span){id, len});
 }
 
-/* A reason that holds for the next file of the directory too is said once. */
-static void not_taken(struct taking *t, const char *name, int sys)
-{
-    const struct spool_place *p = &t->sp->place[t->place];
-    t->none = p->taken < 0;
-    t->shut = t->none || t->to < 0 || sys == EACCES || sys == EROFS || sys == ENOSPC || sys == EDQUOT || sys == EIO;
-    spool_fail_at(t->sp, p, t->none ? "" : t->at->rel, t->shut ? "" : name, sys,
-                  t->shut ? "nothing can be taken from it; its files stay" : "cannot be taken; it stays");
-}
-
-static qm_err take_file(struct taking *t, const char *name, struct qm_fault *fault)
+/* Whose file it is decides whose turn it is. Where only the owner of the directory writes, nobody needs to look. */
+static qm_err find_file(struct taking *t, const char *name, struct qm_fault *fault)
 {
     struct qm_spool *sp = t->sp;
-    const struct spool_place *p = &sp->place[t->place];
-    struct stat st;
-    if (t->shut || t->none)
+    struct stat st = {.st_uid = t->owner};
+    if (t->none)
         return QM_OK;
-    if (!open_mirror(t)) {
-        not_taken(t, name, errno);
-        return QM_OK;
-    }
-    if (renameat(t->from, name, t->to, name) != 0) {
-        if (errno != ENOENT) /* gone: its sender took it back */
-            not_taken(t, name, errno);
+    if (!list_dir(t)) {
+        t->none = sp->place[t->place].taken < 0;
+        spool_fail_at(sp, &sp->place[t->place], t->none ? "" : t->at->rel, "", errno, "nothing can be taken from it; its files stay");
         return QM_OK;
     }
-    /* Only now it stands still: what was listed may have been replaced. */
-    if (fstatat(t->to, name, &st, AT_SYMLINK_NOFOLLOW) != 0) {
-        spool_fail_at(sp, p, t->at->rel, name, errno, "cannot look at it");
-        spool_put_back(sp, p, t->at->rel, t->from, t->to, name);
-        return QM_OK;
-    }
-    if (!S_ISREG(st.st_mode)) {
-        sp->other_count++;
-        spool_put_back(sp, p, t->at->rel, t->from, t->to, name);
-        return QM_OK;
-    }
+    if (t->others_write && fstatat(t->from, name, &st, AT_SYMLINK_NOFOLLOW) != 0)
+        return QM_OK; /* gone: its sender took it back */
     return note_file(t, name, st.st_uid) ? QM_OK : no_memory(fault);
 }
 
-static qm_err take_name(struct taking *t, const struct spool_names *names, size_t i, struct qm_fault *fault)
+static qm_err find_name(struct taking *t, const struct spool_names *names, size_t i, struct qm_fault *fault)
 {
     struct qm_spool *sp = t->sp;
     const struct spool_place *p = &sp->place[t->place];
@@ -530,7 +528,7 @@ static qm_err take_name(struct taking *t, const struct spool_names *names, size_
         return QM_OK;
     bool is_file = type == DT_REG && wanted(t, name);
     if (type != DT_DIR && !is_file) {
-        sp->other_count += !p->held;
+        atomic_fetch_add_explicit(&sp->other_count, !p->held, memory_order_relaxed);
         return QM_OK;
     }
     if (strlen(t->at->rel) + strlen(name) >= PATH_MAX - 64) {
@@ -538,12 +536,17 @@ static qm_err take_name(struct taking *t, const struct spool_names *names, size_
         return QM_OK;
     }
     if (is_file)
-        return take_file(t, name, fault);
+        return find_file(t, name, fault);
     if (t->at->depth == SPOOL_DEPTH_MAX) {
         spool_fail_at(sp, p, t->at->rel, name, 0, "directories are nested too deep; not read");
         return QM_OK;
     }
     return wait_for(t, t->at->rel, name, t->at->depth + 1) ? QM_OK : no_memory(fault);
+}
+
+static int open_dir(int fd, const char *rel)
+{
+    return qm_open_beneath(fd, rel[0] != '\0' ? rel : ".", O_RDONLY | O_DIRECTORY);
 }
 
 static int open_spool_dir(const struct spool_place *p, const char *rel)
@@ -555,35 +558,34 @@ static int open_spool_dir(const struct spool_place *p, const char *rel)
     return (int)syscall(SYS_openat2, p->fd, rel[0] != '\0' ? rel : ".", &how, sizeof how);
 }
 
-static qm_err take_dir(struct taking *t, struct qm_fault *fault)
+static qm_err find_in_dir(struct taking *t, struct qm_fault *fault)
 {
     struct qm_spool *sp = t->sp;
     const struct spool_place *p = &sp->place[t->place];
     struct spool_names names;
+    struct stat st;
     int sys = 0;
-    t->to = -1;
-    t->shut = false;
+    t->listed = false;
     t->from = open_spool_dir(p, t->at->rel);
-    if (t->from < 0)
+    if (t->from < 0 || fstat(t->from, &st) != 0)
         sys = errno;
-    if (t->from < 0 || !spool_list(t->from, &names, &sys)) {
+    if (sys != 0 || !spool_list(t->from, &names, &sys)) {
         spool_fail_at(sp, p, t->at->rel, "", sys == EXDEV ? 0 : sys,
                       sys == EXDEV ? "is of another file system: give it as a spool of its own" : "cannot list the directory");
-        if (t->from >= 0)
-            close(t->from);
+        close_dir(t->from, -1);
         return QM_OK;
     }
+    t->owner = st.st_uid;
+    t->others_write = (st.st_mode & 022) != 0;
     qm_err err = QM_OK;
     for (size_t i = 0; i < names.count && err == QM_OK; i++)
-        err = take_name(t, &names, i, fault);
+        err = find_name(t, &names, i, fault);
     spool_names_free(&names);
     close(t->from);
-    if (t->to >= 0)
-        close(t->to);
     return err;
 }
 
-static qm_err take_place(struct taking *t, struct qm_fault *fault)
+static qm_err find_in_place(struct taking *t, struct qm_fault *fault)
 {
     qm_err err = wait_for(t, "", "", 0) ? QM_OK : no_memory(fault);
     while (t->waiting != NULL) {
@@ -591,10 +593,74 @@ static qm_err take_place(struct taking *t, struct qm_fault *fault)
         t->waiting = at->next;
         t->at = at;
         if (err == QM_OK)
-            err = take_dir(t, fault);
+            err = find_in_dir(t, fault);
         free(at);
     }
     return err;
+}
+
+/* ---- when a file's turn has come: by the readers, from any thread ---- */
+
+/* A reason that holds for the next file of the directory too is said once. */
+static void not_taken(struct qm_spool *sp, struct spool_dir *d, const char *base, int sys)
+{
+    const struct spool_place *p = &sp->place[d->place];
+    bool all = sys == EACCES || sys == EROFS || sys == ENOSPC || sys == EDQUOT || sys == EIO;
+    if (all && atomic_exchange(&d->shut, true))
+        return;
+    spool_fail_at(sp, p, d->rel, all ? "" : base, sys, all ? "nothing can be taken from it; its files stay" : "cannot be taken; it stays");
+}
+
+static bool take_from(struct qm_spool *sp, struct spool_dir *d, struct spool_file *f, int from, int to)
+{
+    const struct spool_place *p = &sp->place[d->place];
+    struct stat st;
+    if (renameat(from, f->base, to, f->base) != 0) {
+        if (errno != ENOENT) /* gone: its sender took it back */
+            not_taken(sp, d, f->base, errno);
+        return false;
+    }
+    f->taken = true;
+    /* Only now it stands still: what was found may have been replaced. */
+    if (fstatat(to, f->base, &st, AT_SYMLINK_NOFOLLOW) != 0) {
+        spool_fail(sp, f->name, errno, "cannot look at it");
+        return false;
+    }
+    if (!S_ISREG(st.st_mode)) {
+        atomic_fetch_add_explicit(&sp->other_count, 1, memory_order_relaxed);
+        spool_put_back(sp, p, d->rel, from, to, f->base);
+        f->taken = false;
+        return false;
+    }
+    if (st.st_uid == f->uid)
+        return true;
+    pthread_mutex_lock(&sp->lock);
+    const char *label = make_label(sp, d->rel, d->source_part, st.st_uid);
+    pthread_mutex_unlock(&sp->lock);
+    if (label != NULL)
+        f->label = label;
+    return true;
+}
+
+static bool take_now(void *ctx, const struct qm_source *source)
+{
+    struct qm_spool *sp = ctx;
+    const struct spool_name *n = (const void *)(source->name - offsetof(struct spool_name, text));
+    struct spool_file *f = &sp->file[n->file];
+    struct spool_dir *d = &sp->dir[f->dir];
+    if (f->taken || atomic_load_explicit(&d->shut, memory_order_relaxed))
+        return f->taken;
+    if (d->from >= 0 && d->to >= 0)
+        return take_from(sp, d, f, d->from, d->to);
+    int from = open_spool_dir(&sp->place[d->place], d->rel);
+    int to = from >= 0 ? open_dir(sp->place[d->place].taken, d->rel) : -1;
+    bool taken = false;
+    if (to >= 0)
+        taken = take_from(sp, d, f, from, to);
+    else if (errno != ENOENT && errno != ELOOP && errno != ENOTDIR) /* its directory is not there any more */
+        not_taken(sp, d, f->base, errno);
+    close_dir(from, to);
+    return taken;
 }
 
 /* One file of each source in turn, so that none waits for another's flood. */
@@ -628,9 +694,10 @@ qm_err qm_spool_take(struct qm_spool *sp, struct qm_worklist *w, bool (*known)(v
 {
     qm_err err = QM_OK;
     qm_worklist_in_turn(w);
+    qm_worklist_before_open(w, take_now, sp);
     for (uint32_t i = 0; i < sp->place_count && err == QM_OK; i++) {
         struct taking t = {.sp = sp, .place = i, .known = known, .ctx = ctx};
-        err = take_place(&t, fault);
+        err = find_in_place(&t, fault);
         struct spool_place *p = &sp->place[i];
         if (err != QM_OK || p->taken < 0)
             continue;
