@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "codec/text.h"
+#include "tools/store_alerts.h"
 #include "tools/store_inside.h"
 
 /* ---- which ones ------------------------------------------------------------------------------------------------------- */
@@ -186,10 +187,8 @@ static qm_err retire_one(struct qm_store *s, uint64_t slot, const char *why, str
     static const char sets[] =
         "UPDATE baseline SET ended_ms = ?2, ended_who = ?3, ended_why = 'retired' WHERE slot = ?1 AND ended_ms IS NULL";
     static const char key[] = "UPDATE ak_history SET until_ms = ?2 WHERE slot = ?1 AND until_ms IS NULL";
-    static const char alerts[] =
-        "UPDATE alert SET state = 3, seen = 1, closed_ms = ?2, until_ms = NULL WHERE slot = ?1 AND state IN (0, 1)";
     static const char gone[] = "DELETE FROM instance WHERE slot = ?1";
-    const char *const steps[] = {keep, sets, key, alerts, gone};
+    const char *const steps[] = {keep, sets, key, gone};
     static const struct qm_ledger nothing;
     for (size_t i = 0; i < QM_COUNT(steps); i++) {
         sqlite3_stmt *st = store_sql(s, steps[i], fault);
@@ -207,7 +206,8 @@ static qm_err retire_one(struct qm_store *s, uint64_t slot, const char *why, str
             return err;
     }
     s->changed = true;
-    return qm_store_ledger_put(s, slot, &nothing, fault);
+    qm_err err = qm_alert_retire(s, slot, s->now_ms, fault);
+    return err == QM_OK ? qm_store_ledger_put(s, slot, &nothing, fault) : err;
 }
 
 qm_err qm_store_retire(struct qm_store *s, const struct qm_slots *l, const char *why, struct qm_fault *fault)
