@@ -41,6 +41,12 @@ static void make_sound(void)
         row.set[0].set_no = 1;
         row.set[0].mask = 0x3ff;
         row.set[0].value = value;
+        if (i % 3 == 2) { /* a group's values beside the instance's own */
+            row.set[0].mask = 0x39d;
+            row.set[0].pair_no = 2;
+            row.set[0].pair_mask = 0x62;
+            row.set[0].pair = value + 7 * 32;
+        }
         row.nonce = i % 2 == 0 ? (struct qm_span){(const uint8_t *)"nonce", 5} : (struct qm_span){NULL, 0};
         if (qm_table_builder_add(b, &row, &fault) != QM_OK)
             abort();

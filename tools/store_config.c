@@ -319,9 +319,9 @@ qm_err qm_store_config_each(struct qm_store *s, const char *group, qm_config_vis
     for (size_t i = 0; err == QM_OK && i < QM_COUNT(keys) + QM_PCR_COUNT; i++) {
         char value[VALUE_MAX], name[16];
         struct key stage;
-        const struct key *k = &keys[i];
+        const struct key *k = i < QM_COUNT(keys) ? &keys[i] : NULL;
         const char *from;
-        if (i >= QM_COUNT(keys)) {
+        if (k == NULL) {
             snprintf(name, sizeof name, "stage.%zu", i - QM_COUNT(keys));
             k = key_find(name, &stage);
         }
