@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "tests/craft.h"
@@ -474,4 +474,221 @@ Test(spool, held_evidence_waits_for_its_id)
     cr_expect_str_eq(r->text, "of another");
     run_close(r);
     cr_expect_eq(reports, 0, "%s", said);
+}
+
+Test(spool, long_files_are_read_to_their_end_when_stopped)
+{
+    char name[64], *big = malloc(4u << 20);
+    mkdir(at("spool/a"), 0755);
+    for (unsigned i = 0; i < 200; i++) {
+        snprintf(name, sizeof name, "spool/a/%03u.mpk", i);
+        put(name, "x");
+    }
+    memset(big, 'b', 4u << 20);
+    big[(4u << 20) - 1] = '\0';
+    put("spool/big.mpk", big);
+    struct run *r = run_open("r1");
+    run_add(r, NULL);
+    run_take(r);
+    r->stop_after = 34; /* the first batch of short ones, and the first windows of the long one */
+    run_read(r);
+    cr_expect(strstr(r->order, "spool/big.mpk") != NULL, "it had its turn before the short ones were all read");
+    run_commit(r);
+    qm_spool_finish(r->sp);
+    cr_expect(!there("spool/big.mpk"), "it was read whole");
+    unsigned left = 0;
+    for (unsigned i = 0; i < 200; i++) {
+        snprintf(name, sizeof name, "spool/a/%03u.mpk", i);
+        left += there(name);
+    }
+    cr_expect(left >= 100, "%u left", left);
+    cr_expect_eq(reports, 0, "%s", said);
+    run_close(r);
+    free(big);
+}
+
+Test(spool, what_is_not_ours_is_left_alone)
+{
+    /* A directory that only looks like one of ours, and one that another process works in. */
+    mkdir(at("spool/.taken-20260101T000000Z-0000000a"), 0755);
+    put("spool/.taken-20260101T000000Z-0000000a/x.mpk", "x");
+    mkdir(at("spool/.taken-../../etc"), 0700);
+    struct run *other = run_open("20260101T000000Z-0000000b");
+    put("spool/y.mpk", "y");
+    run_add(other, NULL);
+    run_take(other);
+    run_read(other);
+    struct run *r = run_open("r2");
+    run_add(r, NULL);
+    run_recover(r, NULL);
+    cr_expect(there("spool/.taken-20260101T000000Z-0000000a/x.mpk"));
+    cr_expect(there("spool/.taken-20260101T000000Z-0000000b/y.mpk"));
+    cr_expect(strstr(said, "is no directory of ours") != NULL && strstr(said, "is in use by another run") != NULL, "%s", said);
+    run_take(r);
+    cr_expect_eq(qm_spool_files(r->sp), 0, "nothing is taken from such a directory");
+    run_close(r);
+    qm_spool_abandon(other->sp);
+    cr_expect(there("spool/y.mpk"));
+    run_close(other);
+}
+
+Test(spool, what_is_replaced_while_it_waits)
+{
+    put("spool/fifo.mpk", "x");
+    put("spool/link.mpk", "x");
+    put("spool/gone.mpk", "x");
+    put("spool/good.mpk", "good");
+    put("precious", "precious");
+    struct run *r = run_open("r1");
+    run_add(r, NULL);
+    run_take(r);
+    unlink(at("spool/fifo.mpk"));
+    unlink(at("spool/link.mpk"));
+    unlink(at("spool/gone.mpk"));
+    cr_assert_eq(mkfifo(at("spool/fifo.mpk"), 0600), 0);
+    cr_assert_eq(symlink(at("precious"), at("spool/link.mpk")), 0);
+    run_read(r);
+    cr_expect_str_eq(r->text, "good");
+    cr_expect_eq(qm_spool_others(r->sp), 2);
+    run_commit(r);
+    qm_spool_finish(r->sp);
+    cr_expect(there("spool/fifo.mpk") && there("spool/link.mpk") && !there("spool/good.mpk"));
+    cr_expect_str_eq(text_of("precious"), "precious");
+    cr_expect_eq(reports, 0, "%s", said);
+    run_close(r);
+}
+
+Test(spool, more_directories_than_descriptors)
+{
+    char name[64];
+    for (unsigned i = 0; i < 300; i++) {
+        snprintf(name, sizeof name, "spool/%03u", i);
+        mkdir(at(name), 0755);
+        snprintf(name, sizeof name, "spool/%03u/x.mpk", i);
+        put(name, "x");
+    }
+    struct run *r = run_open("r1");
+    run_add(r, NULL);
+    run_take(r);
+    run_read(r);
+    cr_expect_eq(strlen(r->text), 300);
+    run_commit(r);
+    qm_spool_finish(r->sp);
+    cr_expect(!there("spool/007/x.mpk") && !there("spool/299/x.mpk") && there("spool/299") && !there("spool/.taken-r1"));
+    cr_expect_eq(reports, 0, "%s", said);
+    run_close(r);
+}
+
+Test(spool, a_name_too_long_to_grow)
+{
+    char name[300] = "spool/";
+    memset(name + 6, 'n', 251);
+    strcpy(name + 257, ".mpk");
+    put(name, "old");
+    struct run *r = run_open("r1");
+    run_add(r, NULL);
+    run_take(r);
+    run_read(r);
+    put(name, "new");
+    qm_spool_abandon(r->sp);
+    cr_expect_str_eq(text_of(name), "new");
+    name[6 + 180] = '\0';
+    strcat(name, ".r1-0.mpk");
+    cr_expect_str_eq(text_of(name), "old");
+    cr_expect_eq(reports, 0, "%s", said);
+    run_close(r);
+}
+
+/* ---- bounded directories ---- */
+
+static void trim(const char *rel, enum qm_trim_kind kind, uint64_t now_ms, uint64_t keep_ms, uint64_t max_bytes, uint64_t want_files,
+                 uint64_t want_bytes)
+{
+    struct qm_trim *t;
+    struct qm_fault fault = {0};
+    uint64_t bytes;
+    cr_assert_eq(qm_trim_plan(&t, at(rel), kind, NULL, now_ms, keep_ms, max_bytes, &fault), QM_OK, "%s", fault.text);
+    cr_expect_eq(qm_trim_lost(t, &bytes), want_files, "%zu files", (size_t)qm_trim_lost(t, &bytes));
+    cr_expect_eq(bytes, want_bytes, "%zu bytes", (size_t)bytes);
+    cr_expect_eq(qm_trim_apply(t, &fault), QM_OK, "%s", fault.text);
+    qm_trim_close(t);
+}
+
+static uint64_t now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+Test(trim, by_age_and_size, .init = make_home, .fini = craft_free_all)
+{
+    put("quarantine/a.mpk", "12345");
+    put("quarantine/a.mpk.reason", "why");
+    usleep(20 * 1000);
+    put("quarantine/b.mpk", "12345");
+    put("quarantine/b.mpk.reason", "why");
+    usleep(20 * 1000);
+    put("quarantine/c.mpk", "12345");
+    /* What a sender says of a file's time has no say. */
+    struct timespec old[2] = {{.tv_sec = 1}, {.tv_sec = 1}};
+    utimensat(AT_FDCWD, at("quarantine/c.mpk"), old, 0);
+    trim("quarantine", QM_TRIM_QUARANTINE, now_ms(), 1000 * 1000, 15, 0, 0);
+    trim("quarantine", QM_TRIM_QUARANTINE, now_ms(), 0, 14, 1, 5);
+    cr_expect(!there("quarantine/a.mpk") && !there("quarantine/a.mpk.reason") && there("quarantine/b.mpk.reason"));
+    trim("quarantine", QM_TRIM_QUARANTINE, now_ms() + 2000 * 1000, 1000 * 1000, 0, 2, 10);
+    cr_expect(!there("quarantine/b.mpk") && !there("quarantine/b.mpk.reason") && !there("quarantine/c.mpk"));
+    trim("nothing", QM_TRIM_RESULTS, now_ms(), 1, 1, 0, 0);
+}
+
+Test(trim, held_by_when_it_was_written, .init = make_home, .fini = craft_free_all)
+{
+    put("held/YQ.mpk", "12345");
+    put("held/Yg.mpk", "12345");
+    struct timespec old[2] = {{.tv_sec = 1}, {.tv_sec = 1}};
+    utimensat(AT_FDCWD, at("held/YQ.mpk"), old, 0);
+    mkdir(at("held/.new-x"), 0700);
+    trim("held", QM_TRIM_HELD, now_ms(), 1000, 0, 1, 5);
+    cr_expect(!there("held/YQ.mpk") && there("held/Yg.mpk") && there("held/.new-x"));
+}
+
+Test(trim, archive_by_run, .init = make_home, .fini = craft_free_all)
+{
+    mkdir(at("archive"), 0755);
+    mkdir(at("archive/r1"), 0755);
+    mkdir(at("archive/r1/deep"), 0755);
+    put("archive/r1/a.mpk", "123");
+    put("archive/r1/deep/b.mpk", "45");
+    usleep(20 * 1000);
+    mkdir(at("archive/r2"), 0755);
+    put("archive/r2/c.mpk", "1234567");
+    trim("archive", QM_TRIM_ARCHIVE, now_ms(), 0, 7, 2, 5);
+    cr_expect(!there("archive/r1") && there("archive/r2/c.mpk"));
+    struct qm_trim *t;
+    struct qm_fault fault;
+    uint64_t bytes;
+    cr_assert_eq(qm_trim_plan(&t, at("archive"), QM_TRIM_ARCHIVE, "r2", now_ms(), 0, 1, &fault), QM_OK);
+    cr_expect_eq(qm_trim_lost(t, &bytes), 0, "the run at hand stays");
+    qm_trim_close(t);
+}
+
+Test(spool, a_record_is_delivered_whole)
+{
+    char name[QM_SPOOL_NAME_MAX], path[512];
+    struct qm_fault fault = {0};
+    cr_assert_eq(qm_spool_deliver(at("spool"), span("../a b"), span("record"), name, &fault), QM_OK, "%s", fault.text);
+    cr_expect_eq(strncmp(name, "_._a_b-", 7), 0, "%s", name);
+    snprintf(path, sizeof path, "spool/%s", name);
+    cr_expect_str_eq(text_of(path), "record");
+    char id[QM_ID_MAX];
+    memset(id, 'i', sizeof id);
+    cr_expect_eq(qm_spool_deliver(at("spool"), (struct qm_span){(uint8_t *)id, sizeof id}, span("x"), name, &fault), QM_OK);
+    cr_expect(strlen(name) < 128);
+    cr_expect_eq(qm_spool_deliver(at("nothing"), span("a"), span("record"), name, &fault), QM_E_IO);
+    struct run *r = run_open("r1");
+    run_add(r, NULL);
+    run_take(r);
+    cr_expect_eq(qm_spool_files(r->sp), 2);
+    cr_expect_eq(qm_spool_others(r->sp), 0);
+    run_close(r);
 }
