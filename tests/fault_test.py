@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The spool under faults: fault_test.py SPOOL_DRIVER FAULT_SHIM [QUOTEMILL]
+"""The spool under faults: fault_test.py SPOOL_DRIVER FAULT_SHIM QUOTEMILL
 
 A run over two spools is killed before and after each call that changes the disk, or that call fails, once or from then on; then it
 runs again, undisturbed. Each record must be recorded exactly once, each file be where an undisturbed run leaves it. The same for a
@@ -7,7 +7,7 @@ delivery with 'quotemill spool', after which the spool holds the whole record or
 import errno, os, shutil, subprocess, sys, tempfile
 
 DRIVER, SHIM = sys.argv[1], os.path.abspath(sys.argv[2])
-QUOTEMILL = sys.argv[3] if len(sys.argv) > 3 else None
+QUOTEMILL = sys.argv[3]
 FAST = '/dev/shm' if os.access('/dev/shm', os.W_OK) else None
 HELD = {'early': 'ZWFybHk.mpk', 'late': 'bGF0ZQ.mpk'}  # base64url of the ids
 # what happens at a call, and whether it goes on happening from there
@@ -159,6 +159,42 @@ def spool_runs():
             one(False, True, at, do, False, ops)
 
 
+def deliveries():
+    """quotemill spool: the record arrives whole or not at all, and what is said is true."""
+    global runs
+    top = tempfile.mkdtemp(prefix='qm-fault-', dir=FAST)
+    subprocess.run([QUOTEMILL, 'gen', '--instances', '1', '--key', 'p256', '--out', top + '/fleet'], check=True, capture_output=True)
+    spool = os.path.join(top, 'fleet/spool-1')
+    record = open(os.path.join(spool, os.listdir(spool)[0]), 'rb').read()
+    to = os.path.join(top, 'to')
+
+    def deliver(env):
+        shutil.rmtree(to, ignore_errors=True)
+        os.mkdir(to)
+        r = subprocess.run([QUOTEMILL, 'spool', '--to', to], env=env, input=record, capture_output=True, timeout=60)
+        whole = [n for n in os.listdir(to) if n.endswith('.mpk')]
+        return r, whole, all(open(os.path.join(to, n), 'rb').read() == record for n in whole), len(os.listdir(to)) - len(whole)
+
+    name = os.path.join(top, 'count')
+    deliver(shim(QM_FAULT_COUNT=name, QM_FAULT_BELOW=to))
+    total = int(open(name).read())
+    if total < 4:
+        fail(f'a delivery has only {total} calls')
+    for do, sticks in WAYS:
+        for at in range(1, total + 1):
+            runs += 1
+            r, whole, same, rest = deliver(shim(at, do, sticks, QM_FAULT_BELOW=to))
+            what = f'delivery, {do}{" for good" if sticks else ""} at {at}: exit {r.returncode}, {len(whole)} whole, {rest} others, {r.stderr}'
+            killed = do in ('kill', 'torn')
+            if not same or len(whole) > 1 or killed != (r.returncode == -9) or r.returncode not in (-9, 0, 3):
+                fail(what)
+            elif r.returncode == 0 and (len(whole) != 1 or rest):
+                fail(what)
+            elif r.returncode == 3 and (r.stderr.count(b'\n') != 1 or (rest and not sticks) or (b'may lose it' in r.stderr) != (len(whole) == 1)):
+                fail(what)
+    shutil.rmtree(top)
+
+
 def blind():
     """The test sees a spool that loses or doubles: a driver whose work is undone by hand."""
     seen = 0
@@ -183,6 +219,7 @@ def blind():
 
 
 blind()
+deliveries()
 spool_runs()
 print(f'{runs} runs, {failures} failures')
 sys.exit(failures != 0)
