@@ -92,6 +92,8 @@ static int run(struct ask *a, bool sets)
     if (err == QM_OK)
         err = sets ? set(a, s, &fault) : look(a, s, &fault);
     qm_store_close(s);
+    if (err == QM_E_REFUSED)
+        fault.err = QM_E_USAGE; /* nothing was found wrong with the fleet */
     int code = err == QM_OK ? QM_EXIT_OK : qm_complain(command, &fault);
     int flushed = qm_stdout_close(command);
     return flushed != QM_EXIT_OK ? flushed : code;
