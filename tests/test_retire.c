@@ -131,6 +131,11 @@ Test(retire, hold)
     uint64_t changed;
     home_enroll("a", 0, "");
     const uint64_t slot = slot_of("a");
+    struct qm_ledger silent = get(slot);
+    silent.flags |= QM_LEDGER_RAISED_SILENT;
+    put(slot, &silent);
+    raise(slot, QM_ALERT_UNMEASURED);
+    raise(slot, QM_ALERT_PCR_MISMATCH);
     GOOD(qm_slots_add_id(store, &l, "a", 1, &fault));
     BEGIN();
     GOOD(qm_store_hold(store, &l, qm_store_now_ms(store), NULL, &changed, &fault));
@@ -139,6 +144,9 @@ Test(retire, hold)
     GOOD(qm_store_hold(store, &l, until, "mended", &changed, &fault));
     COMMIT();
     cr_expect(changed == 1 && get(slot).hold_until_s == until / 1000);
+    cr_expect_eq(home_ask("SELECT count(*) FROM alert WHERE state = 0 AND kind = 0"), 1);
+    cr_expect_eq(home_ask("SELECT count(*) FROM alert WHERE state = 0"), 1, "its silence is nobody's business any more");
+    cr_expect_eq(get(slot).flags & QM_LEDGER_RAISED_SILENT, 0);
     cr_expect_eq(
         home_ask("SELECT hold_until_ms FROM instance WHERE hold_why = 'mended' AND hold_who <> '' AND hold_since_ms > 0"),
         (long long)until);

@@ -115,7 +115,7 @@ int qm_cmd_config(int argc, char **argv)
          .help = "set: back to the default, a group's to the home's"},
         {.name = "json", .kind = QM_OPT_FLAG, .to = &a.json, .help = "get, list: one object a line"},
     };
-    const struct qm_usage usage = {command, "get KEY | set KEY VALUE | list",
+    const struct qm_usage usage = {command, "get|set|list [KEY [VALUE]]",
                                    "Policies, of the home and of its groups, which have the home's where they have no own.",
                                    "list says what each means. Times are 90s, 15m, 6h, 7d, 2w, sizes 64M, 10G; off is none. "
                                    "Who set what and when is kept.\n"};

@@ -125,7 +125,8 @@ static qm_err may_learn(struct judge *j, struct subject *u, const struct qm_resu
     qm_err err = judge_subject_row(j, u, fault);
     if (err != QM_OK || u->gone)
         return err;
-    *may = u->policy->learn == QM_LEARN_FIRST && r->checked_ms <= u->row.enrolled_ms + u->policy->learn_within_ms;
+    const uint64_t within_ms = u->policy->learn_within_ms; /* 0: at any time */
+    *may = u->policy->learn == QM_LEARN_FIRST && (within_ms == 0 || r->checked_ms <= u->row.enrolled_ms + within_ms);
     return QM_OK;
 }
 

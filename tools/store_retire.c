@@ -155,6 +155,16 @@ static qm_err note(struct qm_store *s, const char *what, uint64_t machines, uint
     return err == QM_OK ? store_journal(s, what, subject, why, fault) : err;
 }
 
+/* That it is silent needs nobody's attention any more; after the hold it may again. */
+static qm_err end_silence(struct qm_store *s, uint64_t slot, struct qm_ledger *entry, struct qm_fault *fault)
+{
+    uint64_t left, closed;
+    if ((entry->flags & (QM_LEDGER_RAISED_SILENT | QM_LEDGER_SILENT_MANY)) == 0)
+        return QM_OK;
+    entry->flags &= (uint8_t) ~(QM_LEDGER_RAISED_SILENT | QM_LEDGER_SILENT_MANY);
+    return qm_alert_resolve(s, slot, 1u << QM_ALERT_UNMEASURED, s->now_ms, entry->last.reset, &left, &closed, fault);
+}
+
 qm_err qm_store_hold(struct qm_store *s, const struct qm_slots *l, uint64_t until_ms, const char *why, uint64_t *changed,
                      struct qm_fault *fault)
 {
@@ -170,6 +180,8 @@ qm_err qm_store_hold(struct qm_store *s, const struct qm_slots *l, uint64_t unti
             continue; /* no hold to end */
         entry.hold_until_s = (uint32_t)(until_ms / 1000);
         err = hold_one(s, l->slot[i], until_ms, why, fault);
+        if (err == QM_OK && until_ms > s->now_ms)
+            err = end_silence(s, l->slot[i], &entry, fault);
         if (err == QM_OK)
             err = qm_store_ledger_put(s, l->slot[i], &entry, fault);
         one = l->slot[i];
