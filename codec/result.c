@@ -88,6 +88,14 @@ static void bytes(struct qm_emit *e, const char *key, const uint8_t *p, size_t l
     qm_emit_bytes(e, p, len);
 }
 
+static void home_name(struct qm_emit *e, const char *home)
+{
+    if (home == NULL || home[0] == '\0')
+        return;
+    qm_emit_key(e, "home");
+    qm_emit_text(e, (struct qm_span){(const uint8_t *)home, strlen(home)});
+}
+
 static void write_stages(struct qm_emit *e, const struct qm_result *r)
 {
     qm_emit_key(e, "stages");
@@ -157,6 +165,7 @@ void qm_result_write(struct qm_out *out, const struct qm_result *r, enum qm_form
     number(&e, "v", 1);
     named(&e, "kind", "status");
     named(&e, "run", r->run);
+    home_name(&e, r->home);
     qm_emit_key(&e, "src");
     qm_emit_text(&e, (struct qm_span){r->source.p, r->source.len < QM_SOURCE_MAX ? r->source.len : QM_SOURCE_MAX});
     number(&e, "off", r->off);
@@ -222,6 +231,7 @@ void qm_run_write(struct qm_out *out, const struct qm_run *r, enum qm_format for
     number(&e, "v", 1);
     named(&e, "kind", "run");
     named(&e, "run", r->run);
+    home_name(&e, r->home);
     number(&e, "start", r->start_ms);
     number(&e, "end", r->end_ms);
     qm_emit_key(&e, "complete");

@@ -67,6 +67,7 @@ struct qm_event_diff {
 
 struct qm_result {
     const char *run;        /* run id */
+    const char *home;       /* the operator's name for the home; NULL or "": none */
     struct qm_span source;  /* file name, raw bytes */
     uint64_t off, len;      /* of the record in its source */
     struct qm_span id;      /* {NULL, 0} where none could be read */
@@ -99,6 +100,7 @@ struct qm_result {
 
 struct qm_run {
     const char *run;
+    const char *home; /* as in struct qm_result */
     uint64_t start_ms, end_ms;
     uint64_t files, records, bytes, generation;
     uint64_t by_status[QM_STATUS_COUNT];

@@ -120,6 +120,8 @@ void qm_alert_json(struct qm_out *out, const struct qm_alert_view *a)
     number(&e, "no", a->no);
     qm_emit_key(&e, "alert");
     qm_emit_name(&e, qm_alert_kind_name(a->kind) != NULL ? qm_alert_kind_name(a->kind) : "unknown");
+    if (a->home != NULL && a->home[0] != '\0')
+        text(&e, "home", span(a->home));
     text(&e, "id", a->id);
     text_or_null(&e, "group", a->group);
     first_item(&e, a);

@@ -44,6 +44,7 @@ struct night {
     struct qm_judgment judgment;
     enum qm_commit_end end;
     struct qm_retention retention;
+    char home_name[128];
     int signalled;
 };
 
@@ -92,8 +93,14 @@ static qm_err open_home(struct night *n, struct qm_fault *fault)
         err = qm_table_open(&n->table, n->table_path, fault);
     if (err == QM_OK)
         err = qm_run_id(n->id, sizeof n->id, fault);
+    const struct qm_policy *policy;
+    if (err == QM_OK)
+        err = qm_store_policy(n->store, "", 0, &policy, fault);
+    if (err == QM_OK)
+        snprintf(n->home_name, sizeof n->home_name, "%s", policy->name);
     n->run.run = n->id;
     n->run.version = QM_VERSION;
+    n->run.home = n->home_name;
     n->run.start_ms = qm_now_ms();
     n->run.generation = n->table != NULL ? qm_table_generation(n->table) : 0;
     return err;

@@ -28,12 +28,13 @@ static void warn_if_behind(struct qm_store *s, const struct qm_table *table)
         fprintf(stderr, "quotemill verify: warning: the store is ahead of the table (generation %llu, the table has %llu); enroll or run brings it up to date\n",
                 (unsigned long long)qm_store_generation(s), (unsigned long long)qm_table_generation(table));
     else if (qm_table_expires_ms(table) <= qm_store_now_ms(s))
-        fprintf(stderr, "quotemill verify: warning: accepted sets have ended since the table was made; run enroll\n");
+        fprintf(stderr, "quotemill verify: warning: accepted sets have ended since the table was made; enroll or run brings it up to date\n");
 }
 
-/* What only the store knows: whether the table is behind, and the beacons. */
-static void ask_store(const char *home, const struct qm_table *table, struct qm_beacons *beacons)
+/* What only the store knows: whether the table is behind, the beacons, and what the home is called. */
+static void ask_store(const char *home, const struct qm_table *table, struct qm_beacons *beacons, char name[128])
 {
+    const struct qm_policy *policy;
     struct qm_store *s;
     struct qm_fault fault = {0};
     if (qm_store_open(&s, home, false, &fault) != QM_OK) {
@@ -41,6 +42,8 @@ static void ask_store(const char *home, const struct qm_table *table, struct qm_
         return;
     }
     warn_if_behind(s, table);
+    if (qm_store_policy(s, "", 0, &policy, &fault) == QM_OK)
+        snprintf(name, 128, "%s", policy->name);
     if (qm_beacons_load(s, beacons, &fault) != QM_OK)
         fprintf(stderr, "quotemill verify: warning: no beacon is known: %s\n", fault.text);
     qm_store_close(s);
@@ -142,7 +145,7 @@ static int run_request(const struct request *q)
     struct qm_run run = {0};
     struct qm_beacons beacons = {0};
     char path[4096 + 64], db[4096 + 64];
-    char command[] = "verify";
+    char command[] = "verify", name[128] = "";
     int signalled = 0;
     qm_err err = qm_home_file(path, sizeof path, q->home, "fleet.tbl", &fault);
     if (err == QM_OK)
@@ -155,7 +158,8 @@ static int run_request(const struct request *q)
         err = qm_worklist_open(&list, qm_setup_report, command, &fault);
     int code = QM_EXIT_OK;
     if (err == QM_OK) {
-        ask_store(q->home, table, &beacons);
+        ask_store(q->home, table, &beacons, name);
+        run.home = name;
         err = verify(q, table, list, &beacons, &run, &signalled, &fault);
     }
     if (err == QM_OK)

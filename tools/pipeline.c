@@ -24,6 +24,7 @@ struct output {
 /* One worker's own things. */
 struct worker {
     unsigned number;
+    const char *home; /* its name */
     const struct qm_pipeline_options *options;
     struct output *output;
     _Atomic bool *stop;
@@ -101,6 +102,8 @@ static qm_err verify_framed(struct worker *w, struct qm_fault *fault)
     if (f->count == 0)
         return QM_OK;
     qm_err err = qm_verify(w->verifier, f->record, f->count, qm_now_ms(), w->result, fault);
+    for (size_t i = 0; err == QM_OK && i < f->count; i++)
+        w->result[i].home = w->home;
     if (err == QM_OK && w->options->sink != NULL)
         err = w->options->sink(w->options->sink_ctx, w->number, f->record, w->result, f->count, fault);
     for (size_t i = 0; err == QM_OK && i < f->count; i++) {
@@ -182,6 +185,7 @@ static qm_err worker_open(struct worker **out, unsigned number, struct qm_workli
     if (w == NULL)
         return qm_fail(fault, QM_E_NOMEM, 0, "no memory for a worker");
     w->number = number;
+    w->home = run->home;
     w->options = options;
     w->output = output;
     w->stop = stop;

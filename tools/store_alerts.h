@@ -133,6 +133,7 @@ struct qm_alert_view {
     uint64_t first_ms, last_ms, count;
     uint64_t closed_ms, until_ms, set_no; /* 0: none */
     struct qm_span id, group;             /* of no bytes: none */
+    const char *home;                     /* what the home is called; "": nothing */
     const char *name;                     /* of the change, the contract's `change` */
     unsigned item_count;                  /* 0: nothing is proven, or another kind */
     struct qm_change_item item[QM_PCR_COUNT];

@@ -161,8 +161,13 @@ struct reading {
 static qm_err take_view(struct qm_store *s, sqlite3_stmt *st, bool history, struct qm_alert_view *a, struct reading *r,
                         struct qm_fault *fault)
 {
+    const struct qm_policy *policy;
+    qm_err err = qm_store_policy(s, "", 0, &policy, fault); /* read once */
+    if (err != QM_OK)
+        return err;
     take_row(st, a);
-    qm_err err = a->kind >= QM_ALERT_MALFORMED ? take_refused(s, a, fault) : QM_OK;
+    a->home = policy->name;
+    err = a->kind >= QM_ALERT_MALFORMED ? take_refused(s, a, fault) : QM_OK;
     return err == QM_OK && history ? take_history(s, a, r->why, fault) : err;
 }
 
