@@ -170,6 +170,26 @@ Test(result_read, what_is_no_record)
     refused(text((char[]){"\xc1\n"}), "no record");
 }
 
+/* What is kept of a result has room for what a record can have, not for what a stream can say. */
+Test(result_read, nothing_is_longer_than_a_record_has_it)
+{
+    static const char form[] = "{\"v\":1,\"kind\":\"status\",\"status\":\"invalid\",\"reason\":\"malformed\",\"%s\":\"%s\"}\n";
+    static char text[4096], longer[2001];
+    memset(longer, 'a', sizeof longer - 1);
+    for (unsigned i = 0; i < 2; i++) {
+        struct qm_result_reader *reader;
+        struct qm_result result;
+        struct qm_run run;
+        enum qm_result_kind kind;
+        const int n = snprintf(text, sizeof text, form, i == 0 ? "id" : "pcr_digest", longer);
+        FILE *in = fmemopen(text, (size_t)n, "r");
+        cr_assert_eq(qm_result_reader_open(&reader, in, &fault), QM_OK);
+        cr_expect_eq(qm_result_reader_next(reader, &kind, &result, &run, &fault), QM_E_FORMAT);
+        qm_result_reader_close(reader);
+        fclose(in);
+    }
+}
+
 Test(result_read, an_empty_stream_ends_at_once)
 {
     struct qm_result x;

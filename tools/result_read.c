@@ -291,6 +291,8 @@ static qm_err text_member(struct qm_result_reader *r, struct qm_span key, struct
     } else if (is(key, "src")) {
         x->source = keep(r, s.p, s.len);
     } else if (is(key, "id")) {
+        if (s.len > QM_ID_MAX)
+            return qm_fail(fault, QM_E_FORMAT, 0, "a result whose id is too long");
         x->id = keep(r, s.p, s.len);
     } else if (is(key, "status")) {
         if ((n = number_of(s, status_name, QM_STATUS_COUNT)) == QM_STATUS_COUNT)
@@ -328,6 +330,8 @@ static qm_err status_member(struct qm_result_reader *r, struct qm_span key, cons
         x->safe = v->number != 0;
     } else if (is(key, "pcr_digest")) {
         x->pcr_digest = keep_bytes(r, v);
+        if (x->pcr_digest.len > QM_DIGEST_MAX)
+            return qm_fail(fault, QM_E_FORMAT, 0, "a result whose pcr_digest is too long");
     } else if (is(key, "attest")) {
         const uint8_t *digest = keep_digest(r, v);
         x->has_attest = digest != NULL;
