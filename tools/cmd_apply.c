@@ -9,6 +9,7 @@
 #include "tools/metrics.h"
 #include "tools/on_alert.h"
 #include "tools/options.h"
+#include "tools/pipeline.h"
 #include "tools/result_read.h"
 #include "tools/store_run.h"
 
@@ -39,11 +40,13 @@ static const char *source_of(void *ctx, struct qm_span source)
     return text;
 }
 
-static qm_err take_result(struct qm_store *s, struct stream *t, struct qm_result *r, struct qm_fault *fault)
+static qm_err take_result(struct qm_store *s, struct stream *t, struct qm_result *r, uint64_t now_ms, struct qm_fault *fault)
 {
     qm_err err = r->id.len != 0 && r->id.len <= QM_ID_MAX && r->reason != QM_MALFORMED ? qm_store_slot(s, r->id, &r->slot, fault) : QM_OK;
     if (r->beacon != 0)
         r->fresh = QM_FRESH_BEACON;
+    if (r->checked_ms > now_ms)
+        r->checked_ms = now_ms; /* a clock elsewhere that is ahead says nothing about the time to come */
     t->results++;
     return err == QM_OK ? qm_outcomes_add(t->outcomes, r, fault) : err;
 }
@@ -52,6 +55,7 @@ static qm_err take_result(struct qm_store *s, struct stream *t, struct qm_result
 static qm_err read_stream(struct qm_store *s, FILE *in, struct stream *t, struct qm_fault *fault)
 {
     struct qm_result_reader *reader;
+    const uint64_t now_ms = qm_now_ms();
     qm_err err = qm_result_reader_open(&reader, in, fault);
     while (err == QM_OK) {
         enum qm_result_kind kind;
@@ -63,7 +67,7 @@ static qm_err read_stream(struct qm_store *s, FILE *in, struct stream *t, struct
         if (t->ended)
             err = qm_fail(fault, QM_E_FORMAT, 0, "there are records behind the run record");
         else if (kind == QM_READ_STATUS)
-            err = take_result(s, t, &result, fault);
+            err = take_result(s, t, &result, now_ms, fault);
         else {
             t->ended = true;
             t->run = run;
@@ -114,7 +118,8 @@ static qm_err apply(const struct request *q, struct qm_store *s, FILE *in, struc
         err = qm_store_run_known(s, t->run_id, known, fault);
     if (err != QM_OK || *known)
         return err;
-    const struct qm_commit_options options = {.command = "apply", .home = q->home, .results = "none", .source_of = source_of, .source_ctx = label};
+    const struct qm_commit_options options = {.command = "apply", .home = q->home, .results = "none", .source_of = source_of,
+                                              .source_ctx = label, .clock_ms = qm_now_ms()};
     err = qm_commit_prepare(s, fault);
     if (err == QM_OK)
         err = qm_commit(s, &t->outcomes, 1, &t->run, &options, j, &end, fault);

@@ -214,7 +214,10 @@ static qm_err write_row(struct qm_store *s, const struct qm_judgment *j, const s
     if (o.full)
         return qm_fail(fault, QM_E_LIMIT, 0, "the run record is too long");
     text[o.len] = '\0';
-    const struct qm_run_row row = {.id = run->run, .kind = kind, .start_ms = run->start_ms, .end_ms = run->end_ms,
+    /* A clock elsewhere that is ahead is not ours: the next run here is not behind it. */
+    const uint64_t latest = c->clock_ms != 0 ? c->clock_ms : UINT64_MAX;
+    const struct qm_run_row row = {.id = run->run, .kind = kind, .start_ms = run->start_ms < latest ? run->start_ms : latest,
+                                   .end_ms = run->end_ms < latest ? run->end_ms : latest,
                                    .records = run->records, .generation = run->generation, .complete = run->complete, .record = text};
     return qm_store_run_add(s, j->run_no, &row, fault);
 }
@@ -224,6 +227,7 @@ static qm_err record(struct qm_store *s, struct qm_outcomes *const *outcomes, un
                      const struct qm_commit_options *o, struct results *results, struct qm_judgment *out, struct qm_fault *fault)
 {
     const struct qm_judge_options judge = {.run = run->run, .start_ms = run->start_ms, .end_ms = run->end_ms,
+                                           .clock_ms = o->clock_ms != 0 ? o->clock_ms : run->start_ms,
                                            .generation = run->generation, .source_of = o->source_of, .source_ctx = o->source_ctx};
     qm_err err = qm_judge(s, outcomes, count, &judge, out, fault);
     if (err == QM_OK)

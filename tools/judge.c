@@ -157,7 +157,7 @@ qm_err qm_judge(struct qm_store *s, struct qm_outcomes *const *outcomes, unsigne
         err = judge_refusals_open(&j.refusals, fault);
     if (err == QM_OK)
         err = qm_store_changed_since(s, options->generation, &j.changed, &j.changed_count, fault);
-    out->clock_behind = options->start_ms < last_end;
+    out->clock_behind = options->clock_ms < last_end;
     if (err == QM_OK)
         err = line_up(&j, outcomes, count, &cases, fault);
     if (err == QM_OK)

@@ -16,6 +16,7 @@
 struct qm_judge_options {
     const char *run;            /* its id */
     uint64_t start_ms, end_ms;  /* of the verification, by the verifier's clock */
+    uint64_t clock_ms;          /* the system's clock, which must not be behind the last run's end */
     uint64_t generation;        /* of the table that decided */
     /* Where a record came from, as one short text for people: the sender's part of the spool, and its owner. */
     const char *(*source_of)(void *ctx, struct qm_span source);
