@@ -14,13 +14,17 @@ struct group_count {
     uint64_t machines;
     uint64_t silent;  /* unmeasured now */
     uint64_t fresh;   /* of them, those that were not before this run */
+    uint64_t many;    /* of them, those that a row for many spoke for until now */
 };
 
 struct found {
     uint64_t slot;
     uint32_t group;
+    bool silent;
     bool fresh;       /* silent, and no alert says so yet */
-    bool is_new;      /* not silent: without a baseline for too long */
+    bool many;        /* silent, and a row for many says so */
+    bool over;        /* not silent any more, also where nothing came: the entry is to forget that an alert was raised */
+    bool is_new;      /* without a baseline for too long */
 };
 
 struct scan {
@@ -30,6 +34,8 @@ struct scan {
     size_t group_room;
     struct found *found;
     size_t count, room;
+    bool all_silent;  /* nothing from anyone: one row speaks for all that are silent */
+    bool one_spoke;   /* and that is over: those that stay silent need a row again */
 };
 
 static qm_err grow(struct scan *c, uint32_t group, struct qm_fault *fault)
@@ -69,16 +75,17 @@ static qm_err scan_entry(struct scan *c, uint64_t slot, const struct qm_ledger *
     const struct qm_standing_times t = qm_fleet_times(&c->fleet, l->group);
     const struct qm_standing standing = qm_standing_of(l, &t);
     struct group_count *g = &c->group[l->group];
+    struct found f = {.slot = slot, .group = l->group, .silent = standing.status == QM_STANDS_UNMEASURED};
+    f.fresh = f.silent && (l->flags & QM_LEDGER_RAISED_SILENT) == 0;
+    f.many = f.silent && !f.fresh && (l->flags & QM_LEDGER_SILENT_MANY) != 0;
+    f.over = !f.silent && (l->flags & (QM_LEDGER_RAISED_SILENT | QM_LEDGER_SILENT_MANY)) != 0;
+    f.is_new = new_for_too_long(l, &standing, &t);
     g->machines++;
-    if (standing.status == QM_STANDS_UNMEASURED) {
-        const bool fresh = (l->flags & QM_LEDGER_RAISED_SILENT) == 0;
-        g->silent++;
-        g->fresh += fresh;
-        if (fresh || (l->flags & QM_LEDGER_SILENT_MANY) == 0)
-            c->found[c->count++] = (struct found){slot, l->group, fresh, false};
-    } else if (new_for_too_long(l, &standing, &t)) {
-        c->found[c->count++] = (struct found){slot, l->group, false, true};
-    }
+    g->silent += f.silent;
+    g->fresh += f.fresh;
+    g->many += f.many;
+    if (f.silent || f.over || f.is_new)
+        c->found[c->count++] = f;
     return QM_OK;
 }
 
@@ -92,9 +99,11 @@ static qm_err scan_block(void *ctx, uint64_t first, const struct qm_ledger entry
 }
 
 /* Over a twentieth of a group at once, and more than one machine: one row. */
-static bool in_bulk(const struct group_count *g)
+static bool in_bulk(const struct scan *c, uint32_t group)
 {
-    return g->fresh > 1 && 20 * g->fresh > g->machines;
+    const struct group_count *g = &c->group[group];
+    const uint64_t told = g->fresh + (c->one_spoke ? g->many : 0);
+    return told > 1 && 20 * told > g->machines;
 }
 
 static qm_err raise_shared(struct scan *c, uint32_t group, const char *subject, uint64_t machines, uint64_t of, struct qm_fault *fault)
@@ -113,12 +122,11 @@ static qm_err raise_shared(struct scan *c, uint32_t group, const char *subject, 
     return err;
 }
 
-static qm_err close_shared(struct scan *c, uint32_t group, const char *subject, struct qm_fault *fault)
+static qm_err close_shared(struct scan *c, uint32_t group, const char *subject, uint64_t *closed, struct qm_fault *fault)
 {
-    uint64_t closed;
     qm_err err = qm_alert_resolve_shared(c->j->store, QM_ALERT_UNMEASURED, group, (struct qm_span){(const uint8_t *)subject, strlen(subject)},
-                                         c->fleet.now_ms, &closed, fault);
-    c->j->out->resolved += err == QM_OK ? closed : 0;
+                                         c->fleet.now_ms, closed, fault);
+    c->j->out->resolved += err == QM_OK ? *closed : 0;
     return err;
 }
 
@@ -147,19 +155,24 @@ static qm_err raise_own(struct scan *c, const struct found *f, struct qm_ledger 
 }
 
 /* Rows of their own for those that no shared row speaks for; entries that say so. */
-static qm_err raise_found(struct scan *c, bool fleet, struct qm_fault *fault)
+static qm_err raise_found(struct scan *c, struct qm_fault *fault)
 {
     qm_err err = QM_OK;
     for (size_t i = 0; err == QM_OK && i < c->count; i++) {
         const struct found *f = &c->found[i];
-        const bool shared = !f->is_new && f->fresh && (fleet || in_bulk(&c->group[f->group]));
+        const bool anew = f->fresh || (f->many && c->one_spoke);
+        const bool shared = anew && (c->all_silent || in_bulk(c, f->group));
         struct qm_ledger l;
+        if (f->many && !anew)
+            continue;
         err = qm_store_ledger_get(c->j->store, f->slot, &l, fault);
-        if (err == QM_OK && !shared)
+        if (err == QM_OK && !shared && (f->silent || f->is_new))
             err = raise_own(c, f, &l, fault);
         if (err != QM_OK)
             break;
-        if (!f->is_new)
+        if (anew || f->over)
+            l.flags &= (uint8_t) ~(QM_LEDGER_RAISED_SILENT | QM_LEDGER_SILENT_MANY);
+        if (f->silent)
             l.flags |= QM_LEDGER_RAISED_SILENT;
         if (shared)
             l.flags |= QM_LEDGER_SILENT_MANY;
@@ -169,18 +182,36 @@ static qm_err raise_found(struct scan *c, bool fleet, struct qm_fault *fault)
 }
 
 /* Rows for many: a group's is repeated while a part of it stays silent, and closed when nobody is. */
-static qm_err raise_groups(struct scan *c, bool fleet, struct qm_fault *fault)
+static qm_err raise_groups(struct scan *c, struct qm_fault *fault)
 {
     qm_err err = QM_OK;
     for (size_t g = 0; err == QM_OK && g < c->group_room; g++) {
         const struct group_count *n = &c->group[g];
+        uint64_t closed;
         if (n->machines == 0)
             continue;
-        if (!fleet && in_bulk(n))
+        if (!c->all_silent && in_bulk(c, (uint32_t)g))
             err = raise_shared(c, (uint32_t)g, "group", n->silent, n->machines, fault);
         else if (n->silent == 0)
-            err = close_shared(c, (uint32_t)g, "group", fault);
+            err = close_shared(c, (uint32_t)g, "group", &closed, fault);
     }
+    return err;
+}
+
+/* One row for all, while nothing comes from anyone. */
+static qm_err raise_fleet(struct scan *c, struct qm_fault *fault)
+{
+    uint64_t silent = 0, machines = 0, closed = 0;
+    for (size_t g = 0; g < c->group_room; g++) {
+        silent += c->group[g].silent;
+        machines += c->group[g].machines;
+        c->j->out->unmeasured += c->group[g].fresh;
+    }
+    c->all_silent = c->j->out->fleet_silent = c->fleet.scope[0].silent && silent != 0;
+    if (c->all_silent)
+        return raise_shared(c, 0, "fleet", silent, machines, fault);
+    qm_err err = close_shared(c, 0, "fleet", &closed, fault);
+    c->one_spoke = closed != 0;
     return err;
 }
 
@@ -195,20 +226,12 @@ qm_err judge_silent(struct judge *j, struct qm_fault *fault)
         err = qm_store_meta_set(j->store, "authentic_ms", c.fleet.heard_ms, fault);
     if (err == QM_OK)
         err = qm_store_ledger_each(j->store, scan_block, &c, fault);
-    uint64_t silent = 0, machines = 0;
-    for (size_t g = 0; g < c.group_room; g++) {
-        silent += c.group[g].silent;
-        machines += c.group[g].machines;
-        j->out->unmeasured += c.group[g].fresh;
-    }
-    const bool fleet = err == QM_OK && c.fleet.scope[0].silent && silent != 0;
-    j->out->fleet_silent = fleet;
     if (err == QM_OK)
-        err = fleet ? raise_shared(&c, 0, "fleet", silent, machines, fault) : close_shared(&c, 0, "fleet", fault);
+        err = raise_fleet(&c, fault);
     if (err == QM_OK)
-        err = raise_groups(&c, fleet, fault);
+        err = raise_groups(&c, fault);
     if (err == QM_OK)
-        err = raise_found(&c, fleet, fault);
+        err = raise_found(&c, fault);
     if (err == QM_OK)
         err = qm_store_retire_silent(j->store, &c.fleet, &j->out->retired, fault);
     qm_fleet_close(&c.fleet);
