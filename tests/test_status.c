@@ -410,7 +410,7 @@ Test(status, the_key_and_how_it_came)
     cr_expect_eq(key.earlier, 0);
     cr_expect(key.since_ms >= now && key.since_ms < now + 60 * MINUTE);
     cr_expect_neq(key.digest[0] | key.digest[1] | key.digest[2], 0);
-    home_change("UPDATE ak_history SET until_ms = 7; INSERT INTO ak_history VALUES(1, 1, 7, NULL, 'you', 'file')");
+    home_change("UPDATE ak_history SET until_ms = 7; INSERT INTO ak_history VALUES(1, 1, 7, NULL, 'you', 'file', 0)");
     look();
     GOOD(qm_machine_key(&f, slot_of("a"), &key, &fault));
     cr_expect_str_eq(key.who, "you");

@@ -17,7 +17,7 @@ struct subject {
     bool row_read;
     bool gone;     /* it was taken out while the run went on */
     bool decided;  /* its sets or its enrolment are newer than the table, or this run taught it: verdicts are made again */
-    bool rekeyed;  /* its key was replaced while the run went on: what the old one signed counts no more */
+    bool rekeyed;  /* its key is newer than the table: what another one signed counts no more */
     bool learned;  /* in this run */
     bool touched;  /* the ledger entry is to be written */
     uint32_t raised; /* kinds of alerts that the record in hand raised */

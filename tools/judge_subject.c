@@ -60,7 +60,7 @@ qm_err judge_subject_open(struct judge *j, struct subject *u, uint64_t slot, str
         u->ledger.ak = u->row.ak; /* enroll begins the sequence anew when it replaces a key */
         u->ledger.group = u->row.group_no;
         if (u->decided)
-            err = qm_store_rekeyed_since(j->store, slot, j->options->start_ms, &u->rekeyed, fault);
+            err = qm_store_rekeyed_since(j->store, slot, j->options->generation, &u->rekeyed, fault);
     }
     return err == QM_OK ? judge_policy(j, u->ledger.group, &u->policy, fault) : err;
 }

@@ -149,6 +149,7 @@ static qm_err write_history(struct qm_store *s, uint64_t slot, uint64_t ak, bool
     sqlite3_bind_int64(st, 2, (sqlite3_int64)ak);
     sqlite3_bind_int64(st, 3, (sqlite3_int64)s->now_ms);
     sqlite3_bind_text(st, 4, s->who, -1, SQLITE_STATIC);
+    sqlite3_bind_int64(st, 5, (sqlite3_int64)s->generation);
     return store_run(s, st, fault);
 }
 

@@ -98,14 +98,14 @@ qm_err qm_store_changed_since(struct qm_store *s, uint64_t generation, uint64_t 
     return rc == SQLITE_DONE ? QM_OK : store_fail(s, fault, "reading the instances");
 }
 
-qm_err qm_store_rekeyed_since(struct qm_store *s, uint64_t slot, uint64_t since_ms, bool *rekeyed, struct qm_fault *fault)
+qm_err qm_store_rekeyed_since(struct qm_store *s, uint64_t slot, uint64_t generation, bool *rekeyed, struct qm_fault *fault)
 {
     uint64_t n;
-    sqlite3_stmt *st = store_sql(s, "SELECT count(*) FROM ak_history WHERE slot = ?1 AND until_ms >= ?2", fault);
+    sqlite3_stmt *st = store_sql(s, "SELECT count(*) FROM ak_history WHERE slot = ?1 AND until_ms IS NULL AND generation > ?2", fault);
     if (st == NULL)
         return QM_E_STORE;
     sqlite3_bind_int64(st, 1, (sqlite3_int64)slot);
-    sqlite3_bind_int64(st, 2, (sqlite3_int64)since_ms);
+    sqlite3_bind_int64(st, 2, (sqlite3_int64)generation);
     qm_err err = number_of(s, st, &n, fault);
     *rekeyed = n != 0;
     return err;

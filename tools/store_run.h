@@ -24,8 +24,8 @@ qm_err qm_store_meta_set(struct qm_store *s, const char *key, uint64_t value, st
 
 /* Slots whose enrolment or baselines are newer than a generation, ascending; to be freed by the caller. */
 qm_err qm_store_changed_since(struct qm_store *s, uint64_t generation, uint64_t **slots, size_t *count, struct qm_fault *fault) QM_MUST_USE;
-/* Was the instance's key replaced at or after that time? */
-qm_err qm_store_rekeyed_since(struct qm_store *s, uint64_t slot, uint64_t since_ms, bool *rekeyed, struct qm_fault *fault) QM_MUST_USE;
+/* Is the instance's present key newer than a table of that generation? */
+qm_err qm_store_rekeyed_since(struct qm_store *s, uint64_t slot, uint64_t generation, bool *rekeyed, struct qm_fault *fault) QM_MUST_USE;
 /* PCRs of which the instance learned a value before, in a set of its own, ended or not. */
 qm_err qm_store_learned_mask(struct qm_store *s, uint64_t slot, uint32_t *mask, struct qm_fault *fault) QM_MUST_USE;
 /* The name of a group; "" for 0 or none of that number. */

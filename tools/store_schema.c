@@ -36,10 +36,10 @@ static const char second_fleet[] =
     "ALTER TABLE instance ADD COLUMN hold_who TEXT;"
     "ALTER TABLE instance ADD COLUMN hold_since_ms INTEGER;"
     "CREATE INDEX instance_held ON instance(slot) WHERE hold_until_ms IS NOT NULL;"
-    /* taken out; a slot is never given again, its keys' history stays */
+    /* taken out; a slot is never given again, its keys' history stays. generation: of the first table that has the key */
     "CREATE TABLE ak_history2(slot INTEGER NOT NULL, ak INTEGER NOT NULL REFERENCES ak,"
-    " since_ms INTEGER NOT NULL, until_ms INTEGER, who TEXT NOT NULL, how TEXT NOT NULL);"
-    "INSERT INTO ak_history2 SELECT slot, ak, since_ms, until_ms, who, how FROM ak_history;"
+    " since_ms INTEGER NOT NULL, until_ms INTEGER, who TEXT NOT NULL, how TEXT NOT NULL, generation INTEGER NOT NULL DEFAULT 0);"
+    "INSERT INTO ak_history2(slot, ak, since_ms, until_ms, who, how) SELECT slot, ak, since_ms, until_ms, who, how FROM ak_history;"
     "DROP TABLE ak_history;"
     "ALTER TABLE ak_history2 RENAME TO ak_history;"
     "CREATE INDEX ak_history_slot ON ak_history(slot);"
