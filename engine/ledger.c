@@ -111,7 +111,7 @@ static void remember(struct qm_ledger *l, const struct qm_sighting *s)
 
 static void move_on(struct qm_ledger *l, const struct qm_sighting *s, const struct qm_ordering *o)
 {
-    if ((l->flags & QM_LEDGER_SEEN) == 0 || !same_boot(l, &s->at)) {
+    if ((l->flags & QM_LEDGER_SEEN) == 0 || l->boot_first_s == 0 || !same_boot(l, &s->at)) {
         l->boot_first_s = (uint32_t)(s->checked_ms / 1000);
         l->boot_first_clock_ms = s->at.clock_ms;
     }

@@ -148,6 +148,9 @@ Test(ledger, accepting_a_rollback_starts_exactly_there)
     qm_ledger_restart(&l, &at);
     cr_assert_eq(take(&l, sight(4, 2, 150, 2)).order, QM_ORDER_REPLAYED);
     cr_assert_eq(take(&l, sight(4, 2, 151, 3)).order, QM_ORDER_NEWER);
+    struct qm_sighting s = sight(4, 2, 200, 4);
+    s.checked_ms += 2 * LAG;
+    cr_assert(qm_ledger_order(&l, &s, LAG).held_back, "its time is measured from the first record behind the decision");
 }
 
 Test(ledger, evidence_that_was_held_back)
