@@ -90,6 +90,7 @@ struct qm_result {
     uint8_t fresh;    /* enum qm_fresh */
     uint32_t boots;   /* by how many the reset count moved */
     uint32_t set_a, set_b; /* accepted values it passes on or is nearest to (whole or the group's; the instance's), 0: none */
+    uint32_t pair_mask;    /* PCRs that set_b is of; 0 where a stream does not say so. Not written */
     uint32_t beacon;  /* number of the beacon that extraData was made with; 0: none */
     uint64_t slot;    /* of the instance in the store; 0: not enrolled */
     struct qm_event_diff event;

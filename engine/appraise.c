@@ -521,6 +521,7 @@ static void conclude(struct item *it, struct qm_result *out)
     if (c.set != NULL) {
         out->set_a = c.set->set_no;
         out->set_b = c.set->pair_no;
+        out->pair_mask = c.set->pair_mask;
     }
     out->stage_count = (uint8_t)qm_stages(value, baselined, c.set, out->stage, &out->first_fail);
 }

@@ -75,7 +75,9 @@ qm_err judge_raise_mismatch(struct judge *j, struct subject *u, const struct qm_
     struct qm_alert_new a = {.kind = QM_ALERT_PCR_MISMATCH, .at_ms = r->checked_ms, .quiet = !repeat};
     if (!r->proven) {
         a.digest = r->pcr_digest;
-        return raise_alert(j, u, &a, &raised, fault);
+        qm_err err = raise_alert(j, u, &a, &raised, fault);
+        change[0] = raised.change; /* so that a set accepted later is known by it */
+        return err;
     }
     unsigned rows = 0;
     for (unsigned i = 0; i < 2; i++) {

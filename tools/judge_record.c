@@ -19,14 +19,15 @@ static void refuse(struct qm_result *r, enum qm_status status, enum qm_reason re
 
 /* ---- values ------------------------------------------------------------------------------------------------------------ */
 
-/* Adds the values of an accepted set for the PCRs that have none yet (beside a group's set stands the instance's, or a whole one). */
-static qm_err add_set_values(struct judge *j, uint32_t set, const uint8_t *value[QM_PCR_COUNT], uint32_t *mask, struct qm_fault *fault)
+/* Adds the values of an accepted set for the PCRs of wanted that it has and that have none yet. */
+static qm_err add_set_values(struct judge *j, uint32_t set, uint32_t wanted, const uint8_t *value[QM_PCR_COUNT], uint32_t *mask,
+                             struct qm_fault *fault)
 {
     uint8_t packed[QM_PCR_COUNT * 32];
     uint32_t part;
     bool found;
-    qm_err err = qm_values_get(j->store, set, &part, packed, &found, fault);
-    if (err != QM_OK)
+    qm_err err = set != 0 ? qm_values_get(j->store, set, &part, packed, &found, fault) : QM_OK;
+    if (err != QM_OK || set == 0)
         return err;
     if (!found)
         return qm_fail(fault, QM_E_FORMAT, 0, "the store lacks the values %u that a record passed on", set);
@@ -34,18 +35,20 @@ static qm_err add_set_values(struct judge *j, uint32_t set, const uint8_t *value
     for (unsigned pcr = 0; pcr < QM_PCR_COUNT; pcr++) {
         if ((part >> pcr & 1) == 0)
             continue;
-        if ((*mask >> pcr & 1) == 0) {
+        if ((wanted & ~*mask) >> pcr & 1) {
             memcpy(j->room + 32 * pcr, from, 32);
             value[pcr] = j->room + 32 * pcr;
         }
         from += 32;
     }
-    *mask |= part;
+    *mask |= part & wanted;
     return QM_OK;
 }
 
-/* The proven values of a record: its stages have them, or, as it was trusted, the set that it passed on. */
-static qm_err values_of(struct judge *j, const struct qm_result *r, const uint8_t *value[QM_PCR_COUNT], uint32_t *mask, struct qm_fault *fault)
+/* The proven values of a record: its stages have them, or, as it was trusted, the set that it passed on. Beside a group's set
+ * stands the instance's, or a whole one: which PCRs are whose is as it was when they were compared. */
+static qm_err values_of(struct judge *j, const struct subject *u, const struct qm_result *r, const uint8_t *value[QM_PCR_COUNT],
+                        uint32_t *mask, struct qm_fault *fault)
 {
     *mask = 0;
     if (!r->proven)
@@ -55,8 +58,23 @@ static qm_err values_of(struct judge *j, const struct qm_result *r, const uint8_
             value[r->stage[i].pcr] = r->stage[i].measured;
             *mask |= 1u << r->stage[i].pcr;
         }
-    qm_err err = *mask == 0 && r->set_a != 0 ? add_set_values(j, r->set_a, value, mask, fault) : QM_OK;
-    return err == QM_OK && r->stage_count == 0 && r->set_b != 0 ? add_set_values(j, r->set_b, value, mask, fault) : err;
+    if (*mask != 0)
+        return QM_OK;
+    const uint32_t own = r->set_b == 0 ? 0 : r->pair_mask != 0 ? r->pair_mask : ~u->policy->class_group;
+    qm_err err = add_set_values(j, r->set_b, own, value, mask, fault);
+    return err == QM_OK ? add_set_values(j, r->set_a, ~own, value, mask, fault) : err;
+}
+
+/* The live set whose values the signed digest is of; NULL: none. */
+static const struct qm_set *set_of_digest(const struct judge *j, const struct qm_result *r, uint32_t baselined)
+{
+    for (unsigned i = 0; i < j->sets.count; i++) {
+        const struct qm_set *s = j->sets.set[i];
+        if (s->composite_size != 0 && s->composite_size == r->pcr_digest.len && (baselined & ~s->mask) == 0 &&
+            memcmp(s->composite, r->pcr_digest.p, s->composite_size) == 0)
+            return s;
+    }
+    return NULL;
 }
 
 /* ---- the verdict as it is now ------------------------------------------------------------------------------------------ */
@@ -71,14 +89,17 @@ static qm_err judge_again(struct judge *j, struct subject *u, struct case_of *c,
     enum qm_status status;
     enum qm_reason reason;
     uint32_t have;
-    qm_err err = values_of(j, r, value, &have, fault);
+    qm_err err = values_of(j, u, r, value, &have, fault);
     if (err == QM_OK)
         err = qm_live_sets_load(j->store, &u->row, &j->sets, fault);
     if (err != QM_OK)
         return err;
     const uint32_t baselined = u->row.profile.baselined;
-    /* What is baselined since the record was judged was not looked at in it. */
-    const bool proven = r->proven && (baselined & ~have) == 0;
+    /* What is baselined since the record was judged was not looked at in it, but for the signed digest. */
+    const struct qm_set *signed_set = set_of_digest(j, r, baselined);
+    for (unsigned pcr = 0; signed_set != NULL && pcr < QM_PCR_COUNT; pcr++)
+        value[pcr] = qm_set_value(signed_set, pcr);
+    const bool proven = signed_set != NULL || (r->proven && (baselined & ~have) == 0);
     qm_conclude(proven ? value : NULL, baselined, j->sets.set, j->sets.count, &status, &reason, &compared);
     if (u->row.require_log && r->log != QM_LOG_REPLAYED && (status == QM_TRUSTED || status == QM_NEW)) {
         status = QM_UNTRUSTED;
@@ -90,6 +111,7 @@ static qm_err judge_again(struct judge *j, struct subject *u, struct case_of *c,
     r->baseline = u->row.generation;
     r->set_a = compared.set != NULL ? compared.set->set_no : 0;
     r->set_b = compared.set != NULL ? compared.set->pair_no : 0;
+    r->pair_mask = compared.set != NULL ? compared.set->pair_mask : 0;
     r->has_event = false; /* it was about the other verdict */
     unsigned n = qm_stages(proven ? value : NULL, baselined, compared.set, stage, &r->first_fail);
     if (status == QM_TRUSTED) {
@@ -134,7 +156,7 @@ static qm_err may_learn(struct judge *j, struct subject *u, const struct qm_resu
 static qm_err learn(struct judge *j, struct subject *u, struct qm_result *r, struct qm_fault *fault)
 {
     const uint8_t *value[QM_PCR_COUNT] = {NULL};
-    uint32_t have, before;
+    uint32_t have, before, compared_to;
     uint64_t no;
     bool may, added;
     qm_err err = may_learn(j, u, r, &may, fault);
@@ -144,12 +166,17 @@ static qm_err learn(struct judge *j, struct subject *u, struct qm_result *r, str
     if (err == QM_OK)
         err = qm_store_learned_mask(j->store, u->slot, &before, fault);
     if (err == QM_OK)
-        err = values_of(j, r, value, &have, fault);
+        err = values_of(j, u, r, value, &have, fault);
     if (err != QM_OK)
         return err;
     struct qm_set_new set = {.slot = u->slot, .origin = "learned", .run = j->out->run_no};
     set.mask = to_learn(j, u, &set.kind);
-    if (set.mask == 0 || (set.mask & ~have) != 0 || (set.mask & ~before) == 0)
+    if (set.mask == 0 || (set.mask & ~have) != 0)
+        return QM_OK;
+    /* What is learned is what no set had to say about; once, also where a person ended what was learned then. */
+    struct qm_comparison compared = qm_compare(value, u->row.profile.baselined, j->sets.set, j->sets.count);
+    compared_to = compared.set != NULL ? compared.set->mask : 0;
+    if ((set.mask & ~compared_to) == 0 || (set.mask & ~compared_to & before) != 0)
         return QM_OK;
     for (unsigned pcr = 0; pcr < QM_PCR_COUNT; pcr++) {
         if ((set.mask >> pcr & 1) == 0)
@@ -158,9 +185,15 @@ static qm_err learn(struct judge *j, struct subject *u, struct qm_result *r, str
         if (at_reset(pcr, value[pcr]))
             return QM_OK; /* stays new, and says so in time */
     }
-    err = qm_set_add(j->store, &set, &no, &added, fault);
-    if (err != QM_OK)
+    struct qm_fault full = {0};
+    err = qm_set_add(j->store, &set, &no, &added, &full);
+    if (err == QM_E_LIMIT)
+        return QM_OK; /* a person has to end a set first; it stays new, and says so in time */
+    if (err != QM_OK) {
+        if (fault != NULL)
+            *fault = full;
         return err;
+    }
     u->learned = u->decided = true;
     u->row_read = false; /* its generation moved */
     err = judge_subject_row(j, u, fault);
@@ -168,11 +201,12 @@ static qm_err learn(struct judge *j, struct subject *u, struct qm_result *r, str
         err = qm_live_sets_load(j->store, &u->row, &j->sets, fault);
     if (err != QM_OK)
         return err;
-    struct qm_comparison compared = qm_compare(value, u->row.profile.baselined, j->sets.set, j->sets.count);
+    compared = qm_compare(value, u->row.profile.baselined, j->sets.set, j->sets.count);
     r->reason = QM_LEARNED;
     r->baseline = u->row.generation;
     r->set_a = compared.set != NULL ? compared.set->set_no : 0;
     r->set_b = compared.set != NULL ? compared.set->pair_no : 0;
+    r->pair_mask = compared.set != NULL ? compared.set->pair_mask : 0;
     j->out->learned++;
     j->out->changed = true;
     return QM_OK;
@@ -320,7 +354,9 @@ static qm_err appraise(struct judge *j, struct subject *u, struct case_of *c, co
 qm_err judge_record(struct judge *j, struct subject *u, struct case_of *c, struct qm_fault *fault)
 {
     struct qm_result *r = c->r;
-    const bool refused = r->status == QM_INVALID; /* by a check after the signature; there is none now, but a stream may say so */
+    const bool refused = r->status == QM_INVALID; /* by a check after the signature: a stream of a home's results may say so */
+    if (r->status == QM_DUPLICATE)
+        return QM_OK; /* likewise; there it changed nothing */
     if (u->gone || u->rekeyed || refused) {
         refuse(r, QM_INVALID, u->gone ? QM_UNKNOWN_INSTANCE : u->rekeyed ? QM_BAD_SIGNATURE : (enum qm_reason)r->reason);
         if (!u->gone) {
@@ -329,19 +365,19 @@ qm_err judge_record(struct judge *j, struct subject *u, struct case_of *c, struc
         }
         return judge_refused(j, r, fault);
     }
-    const bool beacon_back = r->beacon != 0 && r->beacon < u->ledger.beacon;
-    if (beacon_back && u->policy->freshness == QM_FRESHNESS_BEACON) {
-        refuse(r, QM_INVALID, QM_STALE_NONCE);
-        qm_ledger_refuse(&u->ledger, QM_STALE_NONCE, r->checked_ms);
-        u->touched = true;
-        return judge_refused(j, r, fault);
-    }
     const struct qm_sighting s = {.at = {r->clock_ms, r->reset, r->restart},
                                   .attest = qm_attest_key(r->attest),
                                   .checked_ms = r->checked_ms,
                                   .proof = (uint8_t)((r->proven ? QM_PROOF_VALUES : 0) | (r->log == QM_LOG_REPLAYED ? QM_PROOF_LOG : 0)),
                                   .safe = r->safe != 0};
     const struct qm_ordering o = qm_ledger_order(&u->ledger, &s, u->policy->lag_after_ms);
+    const bool beacon_back = r->beacon != 0 && r->beacon < u->ledger.beacon;
+    if (beacon_back && u->policy->freshness == QM_FRESHNESS_BEACON && o.order != QM_ORDER_DUPLICATE) {
+        refuse(r, QM_INVALID, QM_STALE_NONCE);
+        qm_ledger_refuse(&u->ledger, QM_STALE_NONCE, r->checked_ms);
+        u->touched = true;
+        return judge_refused(j, r, fault);
+    }
     switch (o.order) {
     case QM_ORDER_DUPLICATE:
         refuse(r, QM_DUPLICATE, QM_DUPLICATE_RECORD);

@@ -105,10 +105,7 @@ qm_err qm_outcomes_add(struct qm_outcomes *o, const struct qm_result *r, struct 
     if (o->copy == QM_OUTCOME_OWN)
         c->source = put_span(&to, (struct qm_span){r->source.p, r->source.len < QM_SOURCE_MAX ? r->source.len : QM_SOURCE_MAX});
     c->id = put_span(&to, r->id);
-    if (r->status == QM_TRUSTED)
-        c->pcr_digest = (struct qm_span){NULL, 0};
-    else
-        c->pcr_digest = put_span(&to, r->pcr_digest);
+    c->pcr_digest = put_span(&to, r->pcr_digest);
     if (r->has_event) {
         c->event.digest = put(&to, r->event.digest, 32);
         c->event.expected_digest = put(&to, r->event.expected_digest, 32);

@@ -1,7 +1,7 @@
 /* What a run's workers found, kept until the run is judged: one outcome for each result, in an arena of the worker that made it.
  *
  * A result points into buffers that are used again; an outcome owns what it points at, but for the name of its source and
- * expected values where the caller says that they live on. Memory grows by chunks, never by record: about 330 bytes for a
+ * expected values where the caller says that they live on. Memory grows by chunks, never by record: about 360 bytes for a
  * trusted record, a kilobyte for one that failed ten stages. */
 #ifndef QM_OUTCOME_H
 #define QM_OUTCOME_H
