@@ -311,7 +311,7 @@ static void check_comb(struct check *c)
     BIGNUM *v = num_new(), *k = num_new(), *t = num_new();
     const struct {
         unsigned teeth, subs, rows;
-    } shape[2] = {{5, 2, EC_ROWS}, {EC_TEETH_G, 1, EC_ROWS_G}};
+    } shape[2] = {{5, 2, EC_ROWS}, {QM_EC_G_TEETH, 1, EC_ROWS_G}};
     for (int which = 0; which < 2; which++) {
         unsigned spacing = shape[which].subs * shape[which].rows, teeth = shape[which].teeth;
         struct fe bits = comb_bits(&u, teeth * spacing);

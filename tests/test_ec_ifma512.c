@@ -454,12 +454,25 @@ Test(ec_ifma512, arithmetic)
 
 Test(ec_ifma512, p256)
 {
-    check_curve(QM_SIG_P256, &qm_sig_p256_ifma512, 13, 20, QM_P256_ROWS);
+    check_curve(QM_SIG_P256, &qm_sig_p256_ifma512, QM_EC_G_TEETH, QM_P256_G_ROWS, QM_P256_ROWS);
 }
 
 Test(ec_ifma512, p384)
 {
-    check_curve(QM_SIG_P384, &qm_sig_p384_ifma512, 13, 30, QM_P384_ROWS);
+    check_curve(QM_SIG_P384, &qm_sig_p384_ifma512, QM_EC_G_TEETH, QM_P384_G_ROWS, QM_P384_ROWS);
+}
+
+/* What the build wrote is what the processor that runs this makes. */
+Test(ec_ifma512, generators_combs)
+{
+    uint8_t *comb = malloc(sizeof qm_ec_p384_g);
+    MUST(comb != NULL && qm_ec_comb_bytes(&qm_ec_p256, &qm_ec_p256_g_shape) == sizeof qm_ec_p256_g &&
+         qm_ec_comb_bytes(&qm_ec_p384, &qm_ec_p384_g_shape) == sizeof qm_ec_p384_g);
+    qm_ec_comb_make(&qm_ec_p256, &qm_ec_p256_g_shape, qm_ec_p256.gx, qm_ec_p256.gy, comb);
+    cr_assert(memcmp(comb, qm_ec_p256_g, sizeof qm_ec_p256_g) == 0);
+    qm_ec_comb_make(&qm_ec_p384, &qm_ec_p384_g_shape, qm_ec_p384.gx, qm_ec_p384.gy, comb);
+    cr_assert(memcmp(comb, qm_ec_p384_g, sizeof qm_ec_p384_g) == 0);
+    free(comb);
 }
 #endif
 

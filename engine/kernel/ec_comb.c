@@ -39,6 +39,8 @@ const struct qm_ec_curve qm_ec_p384 = {
 
 const struct qm_ec_comb_shape qm_ec_p256_key = {QM_P256_TEETH, QM_P256_SUBS, QM_P256_ROWS};
 const struct qm_ec_comb_shape qm_ec_p384_key = {QM_P384_TEETH, QM_P384_SUBS, QM_P384_ROWS};
+const struct qm_ec_comb_shape qm_ec_p256_g_shape = {QM_EC_G_TEETH, 1, QM_P256_G_ROWS};
+const struct qm_ec_comb_shape qm_ec_p384_g_shape = {QM_EC_G_TEETH, 1, QM_P384_G_ROWS};
 
 /* ---- limbs --------------------------------------------------------------------------------------------------------- */
 

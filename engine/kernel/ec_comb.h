@@ -1,5 +1,5 @@
-/* Tables of multiples of a point for ECDSA on P-256 and P-384: portable scalar arithmetic, used when a key is enrolled and
- * when a kernel is initialised; and the modular inverse that the vector kernels need once a batch.
+/* Tables of multiples of a point for ECDSA on P-256 and P-384: portable scalar arithmetic, used when a key is enrolled and,
+ * for the generators, when the project is built (ec_comb_gen.c); and the modular inverse that the vector kernels need once a batch.
  *
  * The comb. A multiplier k, odd and below 2^L, is written with digits +1 and -1 only:
  *
@@ -60,6 +60,16 @@ enum {
     QM_P256_COMB_BYTES = QM_P256_SUBS * (1 << (QM_P256_TEETH - 1)) * 2 * 32,
     QM_P384_COMB_BYTES = QM_P384_SUBS * (1 << (QM_P384_TEETH - 1)) * 2 * 48,
 };
+/* The combs of the generators, 256 KiB and 384 KiB, in builds for x86-64: the vector kernels are all that reads them. */
+enum {
+    QM_EC_G_TEETH = 13, /* and one sub-table */
+    QM_P256_G_ROWS = 20,
+    QM_P384_G_ROWS = 30,
+};
+extern const struct qm_ec_comb_shape qm_ec_p256_g_shape;
+extern const struct qm_ec_comb_shape qm_ec_p384_g_shape;
+extern const uint64_t qm_ec_p256_g[((size_t)1 << (QM_EC_G_TEETH - 1)) * 2 * 4];
+extern const uint64_t qm_ec_p384_g[((size_t)1 << (QM_EC_G_TEETH - 1)) * 2 * 6];
 
 size_t qm_ec_comb_bytes(const struct qm_ec_curve *curve, const struct qm_ec_comb_shape *shape);
 

@@ -10,8 +10,8 @@
  *   1. load      r, s, e to vectors
  *   2. multipliers w for the batch with one modular inversion (Montgomery's trick); u1, u2, made odd by adding n where even,
  *                 and their comb digits: the addresses of the table entries that sum up to u1 G + u2 Q (ec_comb.h). The
- *                 comb of Q has two sub-tables of EC_ROWS rows and comes with the key; the comb of G has EC_TEETH_G teeth,
- *                 one sub-table, EC_ROWS_G rows at most EC_ROWS, and is built once a process. So row i holds two points of Q
+ *                 comb of Q has two sub-tables of EC_ROWS rows and comes with the key; the comb of G has QM_EC_G_TEETH teeth,
+ *                 one sub-table, EC_ROWS_G rows at most EC_ROWS, and is part of the program. So row i holds two points of Q
  *                 and, for i < EC_ROWS_G, one of G; the result is sum of 2^i row_i.
  *   3. pairs     the two points of Q of every row are added in affine coordinates: all slopes' denominators of the batch
  *                 are inverted together (5 products and a square an addition, where Jacobian ones take 8 and 3)
@@ -32,7 +32,7 @@
  *
  * Public inputs: nothing here is constant time.
  *
- * The curve's file defines before the inclusion: EC_DIGITS, EC_WORDS, EC_CURVE, EC_CLASS, EC_ROWS, EC_TEETH_G, EC_ROWS_G,
+ * The curve's file defines before the inclusion: EC_DIGITS, EC_WORDS, EC_CURVE, EC_CLASS, EC_ROWS, EC_TABLE_G, EC_ROWS_G,
  * EC_GROUPS, EC_KEY_COMB_BYTES; P_DIGITS(f) and N_DIGITS(f), lists of f(digit 0), f(digit 1), ..; and after it reduce_p and
  * fold_p, declared below. */
 #include "engine/kernel/ec_comb.h"
@@ -51,9 +51,9 @@ typedef __m512i v8;
 enum { D = EC_DIGITS, W = EC_WORDS, LANES = 8 };
 #define MASK52 ((1ull << 52) - 1)
 /* Both combs hold u + n; the top row has no point of G, as the ladder's start relies on. */
-_Static_assert(EC_TEETH_G * EC_ROWS_G > 64 * EC_WORDS && 10 * EC_ROWS > 64 * EC_WORDS, "digits for 2 n");
-_Static_assert(EC_TEETH_G * EC_ROWS_G <= 52 * EC_DIGITS && 10 * EC_ROWS <= 52 * EC_DIGITS, "digits are read");
-_Static_assert(EC_ROWS_G < EC_ROWS && EC_KEY_COMB_BYTES == 2 * 16 * 16 * EC_WORDS, "shape of the combs");
+_Static_assert(QM_EC_G_TEETH * EC_ROWS_G > 64 * EC_WORDS && 10 * EC_ROWS > 64 * EC_WORDS, "digits for 2 n");
+_Static_assert(QM_EC_G_TEETH * EC_ROWS_G <= 52 * EC_DIGITS && 10 * EC_ROWS <= 52 * EC_DIGITS, "digits are read");
+_Static_assert((int)EC_ROWS_G < (int)EC_ROWS && EC_KEY_COMB_BYTES == 2 * 16 * 16 * EC_WORDS, "shape of the combs");
 
 struct fe {
     v8 d[D];
@@ -526,8 +526,6 @@ struct scratch {
     uint8_t portable_scratch[]; /* 64-byte aligned */
 };
 
-static uint64_t table_g[((size_t)1 << (EC_TEETH_G - 1)) * 2 * W] __attribute__((aligned(64)));
-
 /* The inverse of a in every lane, by one inversion of the product of the eight. No lane is 0. scalars: mod n, else mod p. In
  * and out in Montgomery form, in below 2, out below 1.2. */
 static __attribute__((noinline)) struct fe lanes_inverse(const struct fe *a, bool scalars)
@@ -690,21 +688,21 @@ static void multipliers(struct group *g, size_t groups, const struct qm_sig_job 
         struct fe u1 = sc_mul(&g[i].e, &g[i].total), u2 = sc_mul(&g[i].r, &g[i].total);
         u1 = sc_canonical(&u1);
         u2 = sc_canonical(&u2);
-        u1 = comb_bits(&u1, EC_TEETH_G * EC_ROWS_G);
+        u1 = comb_bits(&u1, QM_EC_G_TEETH * EC_ROWS_G);
         u2 = comb_bits(&u2, 5 * 2 * EC_ROWS);
         uint64_t base[LANES] __attribute__((aligned(64)));
         for (size_t l = 0; l < LANES; l++) {
             const struct qm_key *key = lane_job[i * LANES + l]->key;
             base[l] = (uint64_t)(uintptr_t)key + key->extra_off;
         }
-        v8 key_base = _mm512_load_si512(base), g_base = set1((uint64_t)(uintptr_t)table_g);
+        v8 key_base = _mm512_load_si512(base), g_base = set1((uint64_t)(uintptr_t)EC_TABLE_G);
         for (unsigned sub = 0; sub < 2; sub++) {
             for (unsigned row = 0; row < EC_ROWS; row++)
                 g[i].q_minus[sub][row] = comb_row(&g[i].q[sub][row], &u2, sub * EC_ROWS + row, 2 * EC_ROWS, 5,
                                                   add8(key_base, set1(sub * EC_KEY_COMB_BYTES / 2)));
         }
         for (unsigned row = 0; row < EC_ROWS_G; row++)
-            g[i].g_minus[row] = comb_row(&g[i].g[row], &u1, row, EC_ROWS_G, EC_TEETH_G, g_base);
+            g[i].g_minus[row] = comb_row(&g[i].g[row], &u1, row, EC_ROWS_G, QM_EC_G_TEETH, g_base);
     }
 }
 
@@ -830,7 +828,6 @@ static void pow2_digits(uint64_t *digits, unsigned k, const uint64_t *m)
 
 static void tables_init(void)
 {
-    static const struct qm_ec_comb_shape shape = {EC_TEETH_G, 1, EC_ROWS_G};
     pow2_digits(curve.one, 52 * D, EC_CURVE.p);
     pow2_digits(curve.r2, 2 * 52 * D, EC_CURVE.p);
     pow2_digits(curve.r3, 3 * 52 * D, EC_CURVE.p);
@@ -840,7 +837,6 @@ static void tables_init(void)
     for (int i = 0; i < 5; i++)
         inv *= 2 - n_digits[0] * inv;
     curve.n_inv = (0 - inv) & MASK52;
-    qm_ec_comb_make(&EC_CURVE, &shape, EC_CURVE.gx, EC_CURVE.gy, (uint8_t *)table_g);
 }
 
 static size_t kernel_scratch_size(void)

@@ -5,8 +5,8 @@
 #define EC_CURVE          qm_ec_p256
 #define EC_CLASS          QM_SIG_P256
 #define EC_ROWS           QM_P256_ROWS
-#define EC_TEETH_G        13 /* 20 rows, 256 KiB */
-#define EC_ROWS_G         20
+#define EC_TABLE_G        qm_ec_p256_g
+#define EC_ROWS_G         QM_P256_G_ROWS
 #define EC_GROUPS         16
 #define EC_KEY_COMB_BYTES QM_P256_COMB_BYTES
 /* p = 2^256 - 2^224 + 2^192 + 2^96 - 1 */

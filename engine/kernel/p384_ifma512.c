@@ -5,8 +5,8 @@
 #define EC_CURVE          qm_ec_p384
 #define EC_CLASS          QM_SIG_P384
 #define EC_ROWS           QM_P384_ROWS
-#define EC_TEETH_G        13 /* 30 rows, 384 KiB */
-#define EC_ROWS_G         30
+#define EC_TABLE_G        qm_ec_p384_g
+#define EC_ROWS_G         QM_P384_G_ROWS
 #define EC_GROUPS         8
 #define EC_KEY_COMB_BYTES QM_P384_COMB_BYTES
 /* p = 2^384 - 2^128 - 2^96 + 2^32 - 1 */
