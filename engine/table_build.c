@@ -400,8 +400,10 @@ static qm_err checks_write(struct qm_table_builder *b, struct table_header *h, s
     qm_err err = QM_OK;
     if (base == MAP_FAILED || list == NULL)
         err = no_memory(fault);
-    for (uint64_t i = 0; err == QM_OK && i < h->block_count; i++)
+    for (uint64_t i = 0; err == QM_OK && i < h->block_count; i++) {
         list[i] = table_block_check(base, i, h->block_off, h->seed);
+        table_block_drop(base, i, h->block_off);
+    }
     if (base != MAP_FAILED)
         munmap((void *)(uintptr_t)base, h->block_off);
     if (err == QM_OK)

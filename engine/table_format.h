@@ -2,6 +2,7 @@
 #ifndef QM_TABLE_FORMAT_H
 #define QM_TABLE_FORMAT_H
 
+#include <sys/mman.h>
 #include <xxhash.h>
 
 #include "engine/table.h"
@@ -87,6 +88,14 @@ static inline uint64_t table_block_check(const uint8_t *base, uint64_t block, ui
     if (block == 0)
         from = TABLE_HEADER_ROOM;
     return XXH3_64bits_withSeed(base + from, (size_t)(to - from), seed + block);
+}
+
+/* A block of a mapped file that was gone through once: its pages stay in the system's cache, and count no more as this process'. */
+static inline void table_block_drop(const uint8_t *base, uint64_t block, uint64_t end)
+{
+    const uint64_t from = block * QM_TABLE_BLOCK;
+    const uint64_t len = end - from < QM_TABLE_BLOCK ? end - from : QM_TABLE_BLOCK;
+    madvise((void *)(uintptr_t)(base + from), len, MADV_DONTNEED);
 }
 
 static inline uint64_t table_header_check(const struct table_header *h, const uint8_t *block_list)

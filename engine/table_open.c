@@ -143,9 +143,11 @@ const uint8_t *qm_table_home_id(const struct qm_table *t)
 
 qm_err qm_table_check(const struct qm_table *t, struct qm_fault *fault)
 {
-    for (uint64_t b = 0; b < t->header.block_count; b++)
+    for (uint64_t b = 0; b < t->header.block_count; b++) {
         if (!block_good(t, b))
             return qm_fail(fault, QM_E_FORMAT, 0, "the table is damaged in its block %llu", (unsigned long long)b);
+        table_block_drop(t->base, b, t->header.block_off);
+    }
     return QM_OK;
 }
 
