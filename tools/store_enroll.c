@@ -1,4 +1,8 @@
 /* Taking enrolments (contract, section 2). */
+#include <stdio.h>
+
+#include "codec/text.h"
+#include "tools/store_alerts.h"
 #include "tools/store_inside.h"
 
 /* Finds or inserts a row that stands once by content. bind sets what it is found by, and all of it where all is true. */
@@ -240,8 +244,33 @@ static qm_err write_ledger(struct qm_store *s, uint64_t slot, uint64_t ak, uint3
     return err == QM_OK && found ? qm_store_rejudge(s, slot, NULL, &rejudged, fault) : err;
 }
 
+/* Somebody says that an enrolled id has another key: one row for each key. Only a person, or the key's replacement, ends it. */
+static qm_err raise_conflict(struct qm_store *s, const struct qm_enrolment *e, uint64_t slot, struct qm_fault *fault)
+{
+    char key[2 * sizeof e->key_digest + 1] = "", detail[sizeof key + 16];
+    struct qm_alert_raised raised;
+    struct qm_ledger l;
+    qm_err err = qm_store_ledger_get(s, slot, &l, fault);
+    if (err != QM_OK)
+        return err;
+    qm_hex_write(key, e->key_digest, sizeof e->key_digest);
+    snprintf(detail, sizeof detail, "{\"key\":\"%s\"}", key);
+    const struct qm_alert_new a = {.kind = QM_ALERT_KEY_CONFLICT, .slot = slot, .group_no = l.group, .detail = detail, .at_ms = s->now_ms,
+                                   .subject = {(const uint8_t *)key, sizeof key - 1}, .restarts = l.last.reset};
+    err = qm_alert_raise(s, &a, &raised, fault);
+    l.flags |= QM_LEDGER_ALERTS;
+    return err == QM_OK ? qm_store_ledger_put(s, slot, &l, fault) : err;
+}
+
+static qm_err end_conflicts(struct qm_store *s, uint64_t slot, struct qm_fault *fault)
+{
+    uint64_t left, closed;
+    return qm_alert_resolve(s, slot, 1u << QM_ALERT_KEY_CONFLICT, s->now_ms, UINT32_MAX, &left, &closed, fault);
+}
+
+/* *conflict: the slot whose key is another. */
 static qm_err enroll(struct qm_store *s, const struct qm_enrolment *e, const uint8_t line_digest[32],
-                     const struct qm_enroll_options *options, enum qm_enrolled *what, struct qm_fault *fault)
+                     const struct qm_enroll_options *options, enum qm_enrolled *what, uint64_t *conflict, struct qm_fault *fault)
 {
     struct present present;
     uint64_t ak, profile;
@@ -256,7 +285,8 @@ static qm_err enroll(struct qm_store *s, const struct qm_enrolment *e, const uin
     if (err != QM_OK)
         return err;
     const bool new_key = !present.found || present.ak != ak;
-    if (present.found && new_key && !options->replace_key)
+    *conflict = present.found && new_key && !options->replace_key ? present.slot : 0;
+    if (*conflict != 0)
         return qm_fail(fault, QM_E_REFUSED, 0, "the id is enrolled with another AK (--replace-key changes it)");
     if (options->unique_keys)
         err = check_shared(s, e, ak, fault);
@@ -267,6 +297,8 @@ static qm_err enroll(struct qm_store *s, const struct qm_enrolment *e, const uin
     const uint64_t slot = present.found ? present.slot : (uint64_t)sqlite3_last_insert_rowid(s->db);
     if (new_key)
         err = write_history(s, slot, ak, present.found, fault);
+    if (err == QM_OK && new_key && present.found)
+        err = end_conflicts(s, slot, fault);
     if (err == QM_OK && e->baseline_mask != 0)
         err = add_baseline(s, slot, e, fault);
     /* Last, as it is not undone with a refused line: its block may be in hand for the lines before. */
@@ -287,14 +319,22 @@ qm_err qm_store_enroll(struct qm_store *s, const struct qm_enrolment *e, const u
                        const struct qm_enroll_options *options, enum qm_enrolled *what, struct qm_fault *fault)
 {
     /* A refusal half-way (too many sets) leaves nothing of its line. */
+    uint64_t conflict = 0;
     qm_err err = step(s, S_SAVEPOINT, fault);
     if (err != QM_OK)
         return err;
-    err = enroll(s, e, line_digest, options, what, fault);
+    err = enroll(s, e, line_digest, options, what, &conflict, fault);
     qm_err undone = err == QM_OK ? QM_OK : step(s, S_ROLLBACK_TO, NULL);
     qm_err released = step(s, S_RELEASE, err == QM_OK ? fault : NULL);
     if (err == QM_E_REFUSED && (undone != QM_OK || released != QM_OK))
         return store_fail(s, fault, "undoing a refused line");
+    if (err == QM_E_REFUSED && conflict != 0) {
+        struct qm_fault of_alert = {0};
+        qm_err raised = raise_conflict(s, e, conflict, &of_alert);
+        if (raised != QM_OK && fault != NULL)
+            *fault = of_alert;
+        return raised == QM_OK ? err : raised;
+    }
     return err != QM_OK ? err : released;
 }
 
