@@ -234,8 +234,8 @@ static void freshness(struct subject *u, struct qm_result *r, const struct qm_or
 {
     r->has_state = true;
     r->boots = o->boots;
-    if (r->fresh == QM_FRESH_UNKNOWN)
-        r->fresh = QM_FRESH_CLOCK;
+    if (r->fresh == QM_FRESH_UNKNOWN) /* of a stream: check 6 was passed by the nonce, where there is one */
+        r->fresh = u->ledger.nonce != 0 ? QM_FRESH_NONCE : QM_FRESH_CLOCK;
     if (r->fresh == QM_FRESH_BEACON && r->beacon < u->ledger.beacon)
         r->fresh = QM_FRESH_CLOCK; /* a beacon never goes back */
     if (r->fresh == QM_FRESH_BEACON)
