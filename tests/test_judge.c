@@ -543,3 +543,53 @@ Test(judge, a_record_delivered_again_is_a_duplicate_whatever_its_beacon)
     cr_expect_eq(results(QM_DUPLICATE, QM_DUPLICATE_RECORD), 1);
     ALERTS("stale_nonce", 0);
 }
+
+/* ---- what enrolment says ----------------------------------------------------------------------------------------------- */
+
+Test(judge, another_key_for_an_id_is_told_once_for_each_key)
+{
+    home_enroll("a", 1, SELECT);
+    cr_expect_eq(home_try_enroll("a", 2, SELECT), QM_E_REFUSED);
+    cr_expect_eq(home_try_enroll("a", 2, SELECT), QM_E_REFUSED);
+    ALERTS("key_conflict", 1);
+    cr_expect_eq(home_ask("SELECT count FROM alert WHERE kind = 9"), 2);
+    cr_expect_eq(home_try_enroll("a", 3, SELECT), QM_E_REFUSED);
+    ALERTS("key_conflict", 2);
+    say((struct said){"a", 1, 2, 3, 1, 100});
+    run();
+    say((struct said){"a", 1, 2, 3, 1, 200});
+    run();
+    STANDS("a", QM_TRUSTED, QM_ALL_GOOD);
+    ALERTS("key_conflict", 2); /* a pass says nothing about it */
+}
+
+/* What verify writes does not say how fresh a quote is. */
+Test(judge, an_enrolled_nonce_is_fresh_in_a_stream_too)
+{
+    home_enroll("a", 1, SELECT ",\"nonce\":\"00ff\"");
+    say((struct said){"a", 1, 2, 3, 1, 100});
+    run();
+    cr_expect_eq(entry_of("a").fresh, QM_FRESH_NONCE);
+    say((struct said){"a", 1, 2, 3, 1, 200});
+    run();
+    cr_expect_eq(entry_of("a").fresh, QM_FRESH_CLOCK, "it was used");
+    home_enroll("b", 2, SELECT);
+    say((struct said){"b", 1, 2, 3, 1, 100});
+    run();
+    cr_expect_eq(entry_of("b").fresh, QM_FRESH_CLOCK);
+}
+
+/* Where nothing comes from anyone, nobody is taken out for it. */
+Test(judge, a_silent_fleet_is_not_retired)
+{
+    fleet_of(4);
+    BEGIN();
+    GOOD(qm_store_config_set(store, "", "retire_after", "30h", &fault));
+    COMMIT();
+    quarters(1, 4);
+    quarters(150, 0);
+    cr_expect(did.fleet_silent);
+    cr_expect_eq(home_ask("SELECT count(*) FROM instance"), 4);
+    quarters(1, 3);
+    cr_expect_eq(home_ask("SELECT count(*) FROM instance"), 3);
+}

@@ -232,7 +232,7 @@ qm_err judge_silent(struct judge *j, struct qm_fault *fault)
         err = raise_groups(&c, fault);
     if (err == QM_OK)
         err = raise_found(&c, fault);
-    if (err == QM_OK)
+    if (err == QM_OK && !c.all_silent) /* else it is the way to us that is broken, not every machine that is gone */
         err = qm_store_retire_silent(j->store, &c.fleet, &j->out->retired, fault);
     qm_fleet_close(&c.fleet);
     free(c.group);
