@@ -164,9 +164,10 @@ static void say_refused(const char *id, enum qm_reason reason)
 
 static const char *one_source(void *ctx, struct qm_span source)
 {
+    static char text[32];
     (void)ctx;
-    (void)source;
-    return "s (uid 1)";
+    snprintf(text, sizeof text, "%.*s", (int)source.len - 6, (const char *)source.p);
+    return text;
 }
 
 /* The run ends: judged, and recorded. What its results say then stays in outcomes until the next record is said. */
@@ -521,6 +522,26 @@ Test(judge, what_is_refused_changes_nothing_and_is_counted)
     cr_expect_arr_eq(&after, &before, sizeof after);
     ALERTS("bad_signature", 1);
     ALERTS("unknown_instance", 1);
+}
+
+/* Sources are what somebody with a spool to write into makes of it. */
+Test(judge, sources_without_end_share_a_row)
+{
+    for (unsigned round = 0; round < 3; round++) {
+        for (unsigned i = 0; i < 700; i++) {
+            char name[32];
+            const int n = snprintf(name, sizeof name, "%u/x.mpk", 700 * round + i);
+            const struct qm_result r = {.run = "r", .source = {(const uint8_t *)name, (size_t)n}, .first_fail = -1, .checked_ms = now,
+                                        .reason = QM_MALFORMED};
+            add(&r);
+        }
+        run();
+    }
+    ALERTS("malformed", QM_REFUSED_ROWS_MAX + 1);
+    cr_expect_eq(home_ask("SELECT sum(count) FROM alert WHERE kind = 16"), 2100);
+    say_refused("nobody", QM_UNKNOWN_INSTANCE);
+    run();
+    cr_expect_eq(home_ask("SELECT count(*) FROM refused WHERE source = '(other senders)'"), 2);
 }
 
 /* A beacon never goes back, but to deliver a record once more is normal. */

@@ -4,7 +4,7 @@
 
 #include "tools/judge_inside.h"
 
-enum { SOURCES_MAX = 1024, ROOM = 4096 }; /* sources past the cap share the last one's row */
+enum { ROOM = 4 * QM_REFUSED_ROWS_MAX }; /* sources past the cap share a row */
 
 struct refusals {
     size_t count;
@@ -44,6 +44,8 @@ static struct qm_refusals *find(struct refusals *f, enum qm_reason reason, const
         at = (at + 1) % ROOM;
     if (f->slot[at] != NULL)
         return f->slot[at];
+    if (f->count >= QM_REFUSED_ROWS_MAX && strcmp(source, QM_REFUSED_OTHERS) != 0)
+        return find(f, reason, QM_REFUSED_OTHERS);
     struct qm_refusals *r = calloc(1, sizeof *r);
     char *name = strdup(source);
     if (r == NULL || name == NULL) {
@@ -69,8 +71,6 @@ static bool named_already(const struct qm_refusals *f, struct qm_span id)
 qm_err judge_refused(struct judge *j, const struct qm_result *r, struct qm_fault *fault)
 {
     const char *source = j->options->source_of(j->options->source_ctx, r->source);
-    if (j->refusals->count >= SOURCES_MAX)
-        source = "(other senders)";
     struct qm_refusals *f = find(j->refusals, r->reason, source);
     if (f == NULL)
         return qm_fail(fault, QM_E_NOMEM, 0, "no memory for refusals");

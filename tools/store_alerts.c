@@ -286,6 +286,21 @@ static qm_err raise_many(struct qm_store *s, const struct qm_alert_new *a, const
     return err == QM_OK ? change_over(s, c, a->slot, now, fault) : err;
 }
 
+qm_err qm_alert_standing(struct qm_store *s, const struct qm_alert_new *a, uint64_t *no, struct qm_fault *fault)
+{
+    uint8_t items[QM_PCR_COUNT * ITEM_BYTES], key[32];
+    struct standing row = {0};
+    uint64_t change;
+    struct change c = change_of(a, items);
+    c.event = NULL; /* nothing is written */
+    change_key(&c, key);
+    qm_err err = change_find(s, &c, key, &change, fault);
+    if (err == QM_OK && change != 0)
+        err = standing_of(s, a, change, &row, fault);
+    *no = row.no;
+    return err;
+}
+
 qm_err qm_alert_raise(struct qm_store *s, const struct qm_alert_new *a, struct qm_alert_raised *out, struct qm_fault *fault)
 {
     uint8_t items[QM_PCR_COUNT * ITEM_BYTES], key[32];

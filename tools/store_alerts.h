@@ -74,6 +74,8 @@ struct qm_alert_raised {
  * same (slot, kind, change). */
 qm_err qm_alert_raise(struct qm_store *s, const struct qm_alert_new *a, struct qm_alert_raised *out,
                       struct qm_fault *fault) QM_MUST_USE;
+/* The number of the open or ignored row that a would move; 0: it would open one. */
+qm_err qm_alert_standing(struct qm_store *s, const struct qm_alert_new *a, uint64_t *no, struct qm_fault *fault) QM_MUST_USE;
 /* The machine passes what these kinds are about (bits 1 << kind): open rows are resolved; ignored
  * ones too, when the machine restarted (its reset count is not the row's). *left: open or ignored
  * rows of the machine that stay, of any kind; *closed: rows that were resolved now. */
@@ -100,6 +102,9 @@ struct qm_refusals {
     unsigned id_count;
 };
 void qm_sketch_add(uint8_t sketch[QM_SKETCH_BYTES], struct qm_span id);
+/* At most so many such rows are open; what other sources bring beyond them shares a row for each reason. */
+enum { QM_REFUSED_ROWS_MAX = 1024 };
+#define QM_REFUSED_OTHERS "(other senders)"
 uint64_t qm_sketch_estimate(const uint8_t sketch[QM_SKETCH_BYTES]);
 qm_err qm_alert_refused(struct qm_store *s, const struct qm_refusals *r, bool *opened, struct qm_fault *fault) QM_MUST_USE;
 

@@ -167,18 +167,42 @@ static qm_err count_more(struct qm_store *s, uint64_t alert, uint64_t more, stru
     return store_run(s, st, fault);
 }
 
-qm_err qm_alert_refused(struct qm_store *s, const struct qm_refusals *r, bool *opened, struct qm_fault *fault)
+/* Whoever can make directories in a spool can make sources: those that have no row and find no room share one. */
+static qm_err source_row(struct qm_store *s, struct qm_alert_new *a, const char **source, struct qm_fault *fault)
 {
-    struct qm_alert_new a = {.at_ms = r->last_ms, .subject = {(const uint8_t *)r->source, strlen(r->source)}};
+    uint64_t no, rows;
+    bool found;
+    a->subject = (struct qm_span){(const uint8_t *)*source, strlen(*source)};
+    qm_err err = qm_alert_standing(s, a, &no, fault);
+    if (err != QM_OK || no != 0)
+        return err;
+    sqlite3_stmt *st = store_sql(s, "SELECT count(*) FROM alert WHERE state IN (0, 1) AND kind >= 16", fault);
+    if (st == NULL)
+        return QM_E_STORE;
+    err = store_number(s, st, &rows, &found, fault);
+    if (err == QM_OK && rows >= QM_REFUSED_ROWS_MAX) {
+        *source = QM_REFUSED_OTHERS;
+        a->subject = (struct qm_span){(const uint8_t *)*source, strlen(*source)};
+    }
+    return err;
+}
+
+qm_err qm_alert_refused(struct qm_store *s, const struct qm_refusals *refusals, bool *opened, struct qm_fault *fault)
+{
+    struct qm_refusals here = *refusals, *r = &here;
+    struct qm_alert_new a = {.at_ms = r->last_ms};
     struct qm_alert_raised raised;
     *opened = false;
     if (r->count == 0 || !kind_of(r->reason, &a.kind))
         return QM_OK;
+    qm_err err = source_row(s, &a, &r->source, fault);
+    if (err != QM_OK)
+        return err;
     struct ids *ids = calloc(1, sizeof *ids);
     if (ids == NULL)
         return qm_fail(fault, QM_E_NOMEM, 0, "no memory for what was refused");
     ids->out = qm_out_init(ids->text, sizeof ids->text);
-    qm_err err = qm_alert_raise(s, &a, &raised, fault);
+    err = qm_alert_raise(s, &a, &raised, fault);
     if (err == QM_OK && r->count > 1)
         err = count_more(s, raised.no, r->count - 1, fault);
     if (err == QM_OK)
