@@ -71,7 +71,7 @@ class Figures:
                                   'got': round(got, 3), 'ok': good})
 
 
-def run(command, cores=None, **kwargs):
+def run(command, cores=None, good=(0,), **kwargs):
     """Runs a command to its end. Gives wall and CPU seconds, the largest resident size in bytes, its outputs."""
     pin = (lambda: os.sched_setaffinity(0, cores)) if cores else None
     with tempfile.TemporaryFile() as err:
@@ -84,7 +84,7 @@ def run(command, cores=None, **kwargs):
         p.returncode = os.waitstatus_to_exitcode(status)
         err.seek(0)
         said = err.read().decode(errors='replace')
-    if p.returncode not in kwargs.get('good', (0,)):
+    if p.returncode not in good:
         raise Failed('%s: exit %d: %s' % (' '.join(map(str, command[:4])), p.returncode, said[-400:]))
     return {'wall': wall, 'cpu': usage.ru_utime + usage.ru_stime, 'rss': usage.ru_maxrss * 1024, 'err': said,
             'out': text.decode(errors='replace')}
