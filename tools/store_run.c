@@ -76,6 +76,8 @@ qm_err qm_store_changed_since(struct qm_store *s, uint64_t generation, uint64_t 
     size_t room = 0;
     *slots = NULL;
     *count = 0;
+    if (s->in_transaction && !s->changed && s->generation - 1 <= generation)
+        return QM_OK; /* the store itself is no newer: no look at every instance */
     sqlite3_stmt *st = store_sql(s, "SELECT slot FROM instance WHERE generation > ?1"
                                     " OR grp IN (SELECT name FROM grp WHERE generation > ?1) ORDER BY slot", fault);
     if (st == NULL)
