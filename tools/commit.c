@@ -3,11 +3,13 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
 #include <unistd.h>
 
+#include "engine/pool.h"
 #include "tools/store_run.h"
 
 enum { BUFFER = 256 * 1024, PATH_ROOM = 4096 + 320 };
@@ -42,18 +44,22 @@ qm_err qm_run_lock(const char *home, int *fd, struct qm_fault *fault)
 struct results {
     int fd;              /* -1: none are written */
     bool ours;           /* a file that we made */
-    struct qm_out out;
+    pthread_mutex_t lock; /* for one write at a time */
     char path[PATH_ROOM];  /* of the file in the end; "" where we do not rename it */
     char part[PATH_ROOM];
 };
 
-static qm_err results_flush(struct results *r, struct qm_fault *fault)
+/* What encodes the outcomes of one arena. Writers take turns at the file, so the order of results is nobody's. */
+struct writer {
+    struct results *to;
+    const struct qm_outcomes *outcomes;
+    const _Atomic bool *stop;
+};
+
+static qm_err write_fully(int fd, const char *p, size_t left, struct qm_fault *fault)
 {
-    const char *p = r->out.p;
-    size_t left = r->out.len;
-    r->out.len = 0;
     while (left != 0) {
-        ssize_t n = write(r->fd, p, left);
+        ssize_t n = write(fd, p, left);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
@@ -65,15 +71,19 @@ static qm_err results_flush(struct results *r, struct qm_fault *fault)
     return QM_OK;
 }
 
+static qm_err results_flush(struct results *r, struct qm_out *o, struct qm_fault *fault)
+{
+    pthread_mutex_lock(&r->lock);
+    qm_err err = write_fully(r->fd, o->p, o->len, fault);
+    pthread_mutex_unlock(&r->lock);
+    o->len = 0;
+    return err;
+}
+
 static qm_err results_open(struct results *r, const struct qm_commit_options *o, const char *run, struct qm_fault *fault)
 {
-    *r = (struct results){.fd = -1};
     if (o->results != NULL && strcmp(o->results, "none") == 0)
         return QM_OK;
-    char *room = malloc(BUFFER + QM_RESULT_MAX);
-    if (room == NULL)
-        return qm_fail(fault, QM_E_NOMEM, 0, "no memory to write the results");
-    r->out = qm_out_init(room, BUFFER + QM_RESULT_MAX);
     if (o->results != NULL && strcmp(o->results, "-") == 0) {
         r->fd = STDOUT_FILENO;
         return QM_OK;
@@ -89,24 +99,33 @@ static qm_err results_open(struct results *r, const struct qm_commit_options *o,
     return r->fd >= 0 ? QM_OK : qm_fail(fault, QM_E_IO, errno, "cannot write the results to %s", r->part);
 }
 
-static qm_err results_write(struct results *r, struct qm_outcomes *const *outcomes, unsigned count, const struct qm_run *run,
-                            struct qm_fault *fault)
+static qm_err write_outcomes(void *arg, struct qm_fault *fault)
 {
+    const struct writer *w = arg;
+    char *room = malloc(BUFFER + QM_RESULT_MAX);
+    if (room == NULL)
+        return qm_fail(fault, QM_E_NOMEM, 0, "no memory to write the results");
+    struct qm_out out = qm_out_init(room, BUFFER + QM_RESULT_MAX);
+    struct qm_outcome_cursor at = {NULL, 0};
     qm_err err = QM_OK;
-    if (r->fd < 0)
-        return QM_OK;
-    for (unsigned i = 0; err == QM_OK && i < count; i++) {
-        struct qm_outcome_cursor at = {NULL, 0};
-        for (struct qm_result *x; err == QM_OK && (x = qm_outcomes_next(outcomes[i], &at)) != NULL;) {
-            qm_result_write(&r->out, x, QM_FORMAT_MSGPACK, false);
-            if (r->out.len >= BUFFER)
-                err = results_flush(r, fault);
-        }
+    for (const struct qm_result *x; err == QM_OK && !atomic_load(w->stop) && (x = qm_outcomes_next(w->outcomes, &at)) != NULL;) {
+        qm_result_write(&out, x, QM_FORMAT_MSGPACK, false);
+        if (out.len >= BUFFER)
+            err = results_flush(w->to, &out, fault);
     }
     if (err == QM_OK)
-        qm_run_write(&r->out, run, QM_FORMAT_MSGPACK);
-    if (err == QM_OK)
-        err = results_flush(r, fault);
+        err = results_flush(w->to, &out, fault);
+    free(room);
+    return err;
+}
+
+/* The end of the results, once every outcome is in. */
+static qm_err results_end(struct results *r, const struct qm_run *run, struct qm_fault *fault)
+{
+    char text[8192];
+    struct qm_out out = qm_out_init(text, sizeof text);
+    qm_run_write(&out, run, QM_FORMAT_MSGPACK);
+    qm_err err = results_flush(r, &out, fault);
     if (err == QM_OK && r->ours && fdatasync(r->fd) != 0)
         err = qm_fail(fault, QM_E_IO, errno, "cannot sync the results in %s", r->part);
     return err;
@@ -146,7 +165,6 @@ static void results_close(struct results *r)
         close(r->fd);
     if (r->ours)
         unlink(r->part);
-    free(r->out.p);
 }
 
 qm_err qm_commit_recover(struct qm_store *s, const char *home, struct qm_fault *fault)
@@ -183,6 +201,28 @@ static qm_err keep_events(struct qm_store *s, const struct qm_commit_options *o,
     for (unsigned i = 0; err == QM_OK && i < o->kept_count; i++)
         err = qm_event_keep_store(o->kept[i], s, fault);
     return err == QM_OK && o->missing != NULL ? qm_store_events_settle(s, o->missing, fault) : err;
+}
+
+/* Results are encoded and written by a thread for each arena, beside what the store still has to take. */
+static qm_err write_and_keep(struct qm_store *s, struct qm_outcomes *const *outcomes, unsigned count, const struct qm_commit_options *o,
+                             struct results *results, struct qm_fault *fault)
+{
+    struct writer writer[QM_WORKERS_MAX];
+    void *arg[QM_WORKERS_MAX];
+    struct qm_pool *pool;
+    _Atomic bool stop = false;
+    if (results->fd < 0)
+        return keep_events(s, o, fault);
+    for (unsigned i = 0; i < count; i++) {
+        writer[i] = (struct writer){results, outcomes[i], &stop};
+        arg[i] = &writer[i];
+    }
+    qm_err err = qm_pool_start(&pool, count, write_outcomes, arg, &stop, fault);
+    if (err != QM_OK)
+        return err;
+    err = keep_events(s, o, fault);
+    qm_err written = qm_pool_join(pool, err == QM_OK ? fault : NULL);
+    return err != QM_OK ? err : written;
 }
 
 /* The run record, and what the run did to the home, in one JSON object. */
@@ -230,15 +270,15 @@ static qm_err record(struct qm_store *s, struct qm_outcomes *const *outcomes, un
                                            .clock_ms = o->clock_ms != 0 ? o->clock_ms : run->start_ms,
                                            .generation = run->generation, .source_of = o->source_of, .source_ctx = o->source_ctx};
     qm_err err = qm_judge(s, outcomes, count, &judge, out, fault);
-    if (err == QM_OK)
-        err = keep_events(s, o, fault);
     if (err != QM_OK)
         return err;
     memcpy(run->by_status, out->by_status, sizeof run->by_status);
     memcpy(run->by_reason, out->by_reason, sizeof run->by_reason);
     err = results_open(results, o, run->run, fault);
     if (err == QM_OK)
-        err = results_write(results, outcomes, count, run, fault);
+        err = write_and_keep(s, outcomes, count, o, results, fault);
+    if (err == QM_OK && results->fd >= 0)
+        err = results_end(results, run, fault);
     if (err == QM_OK && results->ours)
         err = sync_directory_of(results->part, fault);
     return err == QM_OK ? write_row(s, out, run, o, fault) : err;
@@ -261,7 +301,7 @@ qm_err qm_commit_prepare(struct qm_store *s, struct qm_fault *fault)
 qm_err qm_commit(struct qm_store *s, struct qm_outcomes *const *outcomes, unsigned count, struct qm_run *run,
                  const struct qm_commit_options *options, struct qm_judgment *out, enum qm_commit_end *end, struct qm_fault *fault)
 {
-    struct results results = {.fd = -1};
+    struct results results = {.fd = -1, .lock = PTHREAD_MUTEX_INITIALIZER};
     *end = QM_COMMIT_NOTHING;
     qm_err err = qm_store_begin(s, fault);
     if (err != QM_OK)
