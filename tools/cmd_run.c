@@ -86,6 +86,8 @@ static qm_err open_home(struct night *n, struct qm_fault *fault)
     if (err == QM_OK)
         err = qm_commit_prepare(n->store, fault);
     if (err == QM_OK)
+        qm_store_defer_checkpoint(n->store);
+    if (err == QM_OK)
         err = qm_beacons_load(n->store, &n->beacons, fault);
     if (err == QM_OK)
         err = qm_store_publish(n->store, &built, fault); /* a table of another version, or behind the store */
@@ -219,9 +221,31 @@ static qm_err record(struct night *n, struct qm_fault *fault)
     return err == QM_OK ? qm_commit(n->store, n->outcomes, n->opened, &n->run, &options, &n->judgment, &n->end, fault) : err;
 }
 
+static qm_err finish_spool(void *spool, struct qm_fault *fault)
+{
+    (void)fault; /* it reports by itself */
+    qm_spool_finish(spool);
+    return QM_OK;
+}
+
+/* Recorded: the spool lets go of its files, and beside that the store's log is copied and the table made, as far as it must be. */
+static qm_err settle(struct night *n, bool publish, struct qm_fault *fault)
+{
+    void *spool[1] = {n->spool};
+    struct qm_pool *pool;
+    _Atomic bool stop = false;
+    bool built;
+    const bool beside = qm_pool_start(&pool, 1, finish_spool, spool, &stop, NULL) == QM_OK;
+    if (!beside)
+        qm_spool_finish(n->spool);
+    qm_store_checkpoint(n->store);
+    qm_err err = publish ? qm_store_publish(n->store, &built, fault) : QM_OK;
+    qm_err finished = beside ? qm_pool_join(pool, err == QM_OK ? fault : NULL) : QM_OK;
+    return err != QM_OK ? err : finished;
+}
+
 static qm_err whole_run(struct night *n, bool *recorded, struct qm_fault *fault)
 {
-    bool built;
     qm_err err = open_home(n, fault);
     if (err == QM_OK)
         err = open_spool(n, fault);
@@ -234,9 +258,10 @@ static qm_err whole_run(struct night *n, bool *recorded, struct qm_fault *fault)
     *recorded = n->end == QM_COMMIT_DONE;
     if (n->spool != NULL && n->end == QM_COMMIT_NOTHING)
         qm_spool_abandon(n->spool);
-    if (*recorded)
-        qm_spool_finish(n->spool);
-    return err == QM_OK ? qm_store_publish(n->store, &built, fault) : err;
+    if (!*recorded)
+        return err;
+    qm_err settled = settle(n, err == QM_OK, err == QM_OK ? fault : NULL);
+    return err != QM_OK ? err : settled;
 }
 
 /* ---- what it says --------------------------------------------------------------------------------------------------------- */

@@ -30,6 +30,12 @@ qm_err qm_store_begin(struct qm_store *s, struct qm_fault *fault) QM_MUST_USE;
 qm_err qm_store_commit(struct qm_store *s, struct qm_fault *fault) QM_MUST_USE;
 void qm_store_rollback(struct qm_store *s); /* nothing where no transaction is open */
 
+/* A large commit copies what it logged into the file at once. After defer it leaves that to checkpoint, so that there is other
+ * work beside the disk's. checkpoint goes as far as no reader needs the old pages, and waits for nobody; what is left, or failed, a later
+ * commit or the last close does. */
+void qm_store_defer_checkpoint(struct qm_store *s);
+void qm_store_checkpoint(struct qm_store *s);
+
 struct qm_enroll_options {
     bool replace_key;
     bool unique_keys;

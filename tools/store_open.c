@@ -435,6 +435,16 @@ void qm_store_rollback(struct qm_store *s)
     s->in_transaction = false;
 }
 
+void qm_store_defer_checkpoint(struct qm_store *s)
+{
+    sqlite3_wal_autocheckpoint(s->db, 0);
+}
+
+void qm_store_checkpoint(struct qm_store *s)
+{
+    sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+}
+
 qm_err qm_store_count(struct qm_store *s, uint64_t *instances, struct qm_fault *fault)
 {
     sqlite3_stmt *st = NULL;
