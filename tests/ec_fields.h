@@ -304,6 +304,104 @@ static void check_inverse(struct check *c)
     }
 }
 
+/* Digits in range, and exactly this number. */
+static void expect_number(struct check *c, const char *what, const struct fe *got, int lane, const BIGNUM *want)
+{
+    BIGNUM *g = num_new();
+    fe_get(g, got, lane);
+    bool good = BN_cmp(g, want) == 0;
+    for (int i = 0; i < D; i++)
+        good &= ((const uint64_t *)(const void *)&got->d[i])[lane] <= MASK52;
+    if (!good && !c->failed) {
+        snprintf(c->why, c->cap, "%s, lane %d: wrong, or a digit out of range", what, lane);
+        c->failed = true;
+    }
+    BN_free(g);
+}
+
+/* Bytes of signatures and digests of every length, and words of table entries, to digits. */
+static void check_load(struct check *c)
+{
+    static struct group g;
+    uint8_t sig[LANES][16 * W], digest[LANES][64];
+    uint64_t entry[LANES][2 * W];
+    struct qm_sig_job job[LANES];
+    const struct qm_sig_job *jobs[LANES];
+    const uint64_t *from[LANES];
+    for (int l = 0; l < LANES; l++) {
+        forge_pattern(c->rng, sig[l], sizeof sig[l] / 2);
+        forge_pattern(c->rng, sig[l] + sizeof sig[l] / 2, sizeof sig[l] / 2);
+        forge_pattern(c->rng, digest[l], sizeof digest[l]);
+        forge_pattern(c->rng, (uint8_t *)entry[l], sizeof entry[l] / 2);
+        forge_pattern(c->rng, (uint8_t *)(entry[l] + W), sizeof entry[l] / 2);
+        job[l] = (struct qm_sig_job){.digest = digest[l], .sig = sig[l],
+                                     .hash = (uint8_t)(QM_HASH_SHA256 + forge_below(c->rng, 3))};
+        jobs[l] = &job[l];
+        from[l] = entry[l];
+    }
+    load(&g, jobs);
+    struct fe x = load_entry(from, 0), y = load_entry(from, 1);
+    BIGNUM *v = num_new();
+    for (int l = 0; l < LANES; l++) {
+        size_t have = qm_hash_size((enum qm_hash)job[l].hash);
+        MUST(BN_bin2bn(sig[l], 8 * W, v));
+        expect_number(c, "load r", &g.r, l, v);
+        MUST(BN_bin2bn(sig[l] + 8 * W, 8 * W, v));
+        expect_number(c, "load s", &g.s, l, v);
+        MUST(BN_bin2bn(digest[l], (int)(have < 8 * W ? have : 8 * W), v));
+        expect_number(c, "load e", &g.e, l, v);
+        MUST(BN_lebin2bn((const uint8_t *)entry[l], 8 * W, v));
+        expect_number(c, "load_entry x", &x, l, v);
+        MUST(BN_lebin2bn((const uint8_t *)(entry[l] + W), 8 * W, v));
+        expect_number(c, "load_entry y", &y, l, v);
+    }
+    BN_free(v);
+}
+
+/* Every total of a few groups to its own inverse; what is 0 mod p set_total puts aside, with 1 in its place. */
+static void check_totals(struct check *c)
+{
+    enum { GROUPS = 3 };
+    static struct group g[GROUPS];
+    for (int scalars = 0; scalars < 2; scalars++) {
+        const BIGNUM *m = scalars != 0 ? c->n : c->p;
+        struct fe was[GROUPS];
+        BIGNUM *v = num_new(), *t = num_new();
+        for (int i = 0; i < GROUPS; i++) {
+            was[i] = draw(c, m, 12, false);
+            g[i].redo = 0;
+            for (int l = 0; l < LANES && scalars != 0; l++) { /* s is never 0 mod n */
+                fe_get(v, &was[i], l);
+                MUST(BN_mod(t, v, m, c->ctx) && BN_one(v));
+                if (BN_is_zero(t))
+                    fe_put(&was[i], l, v);
+            }
+            if (scalars != 0)
+                g[i].total = was[i];
+            else
+                set_total(&g[i], &was[i]);
+        }
+        invert_totals(g, GROUPS, scalars != 0);
+        for (int i = 0; i < GROUPS; i++)
+            for (int l = 0; l < LANES; l++) {
+                fe_get(v, &was[i], l);
+                MUST(BN_mod(t, v, m, c->ctx));
+                const bool zero = BN_is_zero(t);
+                if (zero != (g[i].redo >> l & 1) && !c->failed) {
+                    snprintf(c->why, c->cap, "set_total, lane %d", l);
+                    c->failed = true;
+                }
+                if (zero) /* 1 in Montgomery form */
+                    MUST(BN_mod(v, c->r, m, c->ctx));
+                MUST(BN_mod_inverse(t, v, m, c->ctx) && BN_mod_mul(t, t, c->r, m, c->ctx) &&
+                     BN_mod_mul(t, t, c->r, m, c->ctx));
+                expect(c, scalars != 0 ? "invert_totals mod n" : "invert_totals mod p", &g[i].total, l, t, m, 13, true);
+            }
+        BN_free(t);
+        BN_free(v);
+    }
+}
+
 /* The signs that comb_bits finds sum up to u or u + n, and comb_row reads them where ec_comb.h says. */
 static void check_comb(struct check *c)
 {
@@ -359,8 +457,11 @@ bool FIELDS_CHECK(struct forge_rng *rng, unsigned rounds, char *why, size_t cap)
         check_add(&c);
         check_affine(&c);
         check_comb(&c);
-        if (i % 4 == 0)
+        check_load(&c);
+        if (i % 4 == 0) {
             check_inverse(&c);
+            check_totals(&c);
+        }
     }
     BIGNUM *const all[] = {c.p, c.n, c.r, c.r_inv, c.r_inv_n};
     for (size_t i = 0; i < QM_COUNT(all); i++)

@@ -49,7 +49,14 @@ void forge_bytes(struct forge_rng *rng, uint8_t *p, size_t len)
 
 void forge_pattern(struct forge_rng *rng, uint8_t *p, size_t len)
 {
-    uint64_t kind = forge_below(rng, 6);
+    uint64_t kind = forge_below(rng, 7);
+    if (kind == 6) { /* limb by limb: zero, all ones, a bit, random */
+        for (size_t i = 0; i < len; i += 8) {
+            const uint64_t of[4] = {0, UINT64_MAX, 1ull << forge_below(rng, 64), forge_u64(rng)};
+            memcpy(p + i, &of[forge_below(rng, 4)], len - i < 8 ? len - i : 8);
+        }
+        return;
+    }
     uint8_t fill = kind == 2 || kind == 4 ? 0xff : 0;
     if (kind <= 0 || kind == 5) {
         forge_bytes(rng, p, len);

@@ -18,7 +18,7 @@ struct forge_rng forge_seed(const char *test);
 uint64_t forge_u64(struct forge_rng *rng);
 uint64_t forge_below(struct forge_rng *rng, uint64_t limit);
 void forge_bytes(struct forge_rng *rng, uint8_t *p, size_t len);
-/* Bytes by density: random, sparse, nearly all ones, all zero or all one. */
+/* Bytes by density: random, sparse, nearly all ones, all zero or all one, or changing from limb to limb. */
 void forge_pattern(struct forge_rng *rng, uint8_t *p, size_t len);
 
 /* Memory of exactly len bytes, so that the sanitizer sees a step too far. */

@@ -72,3 +72,55 @@ void rsa_open_reduce(enum qm_sig_class sig_class, rsa_open_row *out)
     FOR_SIZE(reduce(&batch, batch.x, len))
     memcpy(out, batch.x, sizes[sig_class].len * sizeof(v8));
 }
+
+static void copy_in(v8 *to, const rsa_open_row *from, unsigned count)
+{
+    memcpy(to, from, count * sizeof(v8));
+}
+
+void rsa_open_unpack(const uint8_t *const p[RSA_OPEN_LANES], size_t bytes, bool big_endian, unsigned len, rsa_open_row *digits)
+{
+    unpack(batch.x, len, p, bytes, big_endian);
+    memcpy(digits, batch.x, len * sizeof(v8));
+}
+
+void rsa_open_pack(const rsa_open_row *digits, unsigned len, unsigned count, rsa_open_row *limbs)
+{
+    v8 out[RSA_OPEN_LIMBS_MAX];
+    copy_in(batch.x, digits, len);
+    pack(out, count, batch.x);
+    memcpy(limbs, out, count * sizeof(v8));
+}
+
+void rsa_open_shift_up(const rsa_open_row *a, unsigned len, unsigned by, rsa_open_row *out)
+{
+    copy_in(batch.x, a, len);
+    shift_up(batch.x, batch.x, len, by);
+    memcpy(out, batch.x, len * sizeof(v8));
+}
+
+void rsa_open_halve(const rsa_open_row *a, unsigned len, unsigned by, rsa_open_row *out)
+{
+    copy_in(batch.x, a, len);
+    halve(&batch, batch.base, batch.x, len, by);
+    memcpy(out, batch.base, len * sizeof(v8));
+}
+
+unsigned rsa_open_below(const rsa_open_row *a, unsigned len)
+{
+    copy_in(batch.x, a, len);
+    return below(batch.x, batch.n, len);
+}
+
+void rsa_open_settle(const rsa_open_row *a, unsigned len, rsa_open_row *out)
+{
+    copy_in(batch.x, a, len);
+    settle(batch.x, batch.n, len);
+    memcpy(out, batch.x, len * sizeof(v8));
+}
+
+void rsa_open_quotient(unsigned len, rsa_open_row *low, rsa_open_row *q)
+{
+    memcpy(low, batch.low, len * sizeof(v8));
+    memcpy(q, batch.q, len * sizeof(v8));
+}

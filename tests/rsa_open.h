@@ -21,5 +21,14 @@ void rsa_open_multiply(enum qm_sig_class sig_class, const rsa_open_row *a, const
                        rsa_open_row *columns);
 /* What the last of those left, reduced. */
 void rsa_open_reduce(enum qm_sig_class sig_class, rsa_open_row *out);
+/* What that went through: the digits of t mod B^len and the q that it took from them. */
+void rsa_open_quotient(unsigned len, rsa_open_row *low, rsa_open_row *q);
+/* The small steps, as rsa_ifma512.c tells them. Those with a modulus use the one that rsa_open_invert was last given. */
+void rsa_open_unpack(const uint8_t *const p[RSA_OPEN_LANES], size_t bytes, bool big_endian, unsigned len, rsa_open_row *digits);
+void rsa_open_pack(const rsa_open_row *digits, unsigned len, unsigned count, rsa_open_row *limbs);
+void rsa_open_shift_up(const rsa_open_row *a, unsigned len, unsigned by, rsa_open_row *out);
+void rsa_open_halve(const rsa_open_row *a, unsigned len, unsigned by, rsa_open_row *out);
+unsigned rsa_open_below(const rsa_open_row *a, unsigned len); /* lanes where a < n */
+void rsa_open_settle(const rsa_open_row *a, unsigned len, rsa_open_row *out);
 
 #endif

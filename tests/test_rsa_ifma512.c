@@ -187,6 +187,40 @@ static void check_reduced(const BIGNUM *t, const BIGNUM *n, const rsa_open_row *
     BN_free(u);
 }
 
+/* n of exactly bits bits in digits, and what a key has as n0inv. */
+static void random_modulus(struct forge_rng *rng, rsa_open_row *n, unsigned len, unsigned bits, uint64_t n0inv[LANES])
+{
+    const unsigned top = (bits - 1) / RSA_OPEN_RADIX, bit = (bits - 1) % RSA_OPEN_RADIX;
+    random_digits(rng, n, len);
+    for (unsigned lane = 0; lane < LANES; lane++) {
+        n[0][lane] |= 1;
+        n[top][lane] = (n[top][lane] & ((1ull << bit) - 1)) | 1ull << bit;
+        for (unsigned i = top + 1; i < len; i++)
+            n[i][lane] = 0;
+        const uint64_t low = n[0][lane] | n[1][lane] << RSA_OPEN_RADIX;
+        uint64_t inv = low;
+        for (int k = 0; k < 6; k++)
+            inv *= 2 - low * inv;
+        n0inv[lane] = -inv;
+    }
+}
+
+/* q = low n' mod B^len, where n' was checked; both in digits. */
+static void check_quotient(const BIGNUM *inverse, unsigned len, unsigned lane, BN_CTX *ctx)
+{
+    static rsa_open_row low[RSA_OPEN_DIGITS_MAX], q[RSA_OPEN_DIGITS_MAX];
+    rsa_open_quotient(len, low, q);
+    for (unsigned i = 0; i < len; i++)
+        cr_assert_eq((low[i][lane] | q[i][lane]) >> RSA_OPEN_RADIX, 0, "digit %u of the quotient out of range", i);
+    BIGNUM *t = number((const rsa_open_row *)low, len, lane), *is = number((const rsa_open_row *)q, len, lane);
+    cr_assert(BN_mul(t, t, inverse, ctx));
+    if (BN_num_bits(t) > (int)(RSA_OPEN_RADIX * len))
+        cr_assert(BN_mask_bits(t, (int)(RSA_OPEN_RADIX * len)));
+    cr_assert(BN_cmp(t, is) == 0, "the quotient of %u digits, lane %u", len, lane);
+    BN_free(is);
+    BN_free(t);
+}
+
 Test(rsa_ifma512, products_and_their_reduction, .timeout = 600)
 {
     if (!runs_here())
@@ -202,20 +236,9 @@ Test(rsa_ifma512, products_and_their_reduction, .timeout = 600)
         const unsigned len = rsa_open_digits(sig_class), bits = bits_of[sig_class];
         random_digits(&rng, a, len);
         random_digits(&rng, y, len);
-        random_digits(&rng, n, len);
         uint64_t n0inv[LANES];
-        for (unsigned lane = 0; lane < LANES; lane++) {
-            /* n of exactly bits bits; the factors as large as the kernel lets them grow: n 2^12 */
-            const unsigned top = (bits - 1) / RSA_OPEN_RADIX, bit = (bits - 1) % RSA_OPEN_RADIX;
-            n[0][lane] |= 1;
-            n[top][lane] = (n[top][lane] & ((1ull << bit) - 1)) | 1ull << bit;
-            for (unsigned i = top + 1; i < len; i++)
-                n[i][lane] = 0;
-            const uint64_t low = n[0][lane] | n[1][lane] << RSA_OPEN_RADIX;
-            uint64_t inv = low;
-            for (int k = 0; k < 6; k++)
-                inv *= 2 - low * inv;
-            n0inv[lane] = -inv;
+        random_modulus(&rng, n, len, bits, n0inv);
+        for (unsigned lane = 0; lane < LANES; lane++) { /* the factors as large as the kernel lets them grow: n 2^12 */
             a[len - 1][lane] &= (1ull << 16) - 1;
             y[len - 1][lane] &= (1ull << 16) - 1;
         }
@@ -237,6 +260,7 @@ Test(rsa_ifma512, products_and_their_reduction, .timeout = 600)
                 cr_assert(BN_cmp(product, columns) == 0, "%s of %u digits, lane %u",
                           way == 0 ? "square" : "product", len, lane);
                 check_reduced(product, fn, (const rsa_open_row *)out, len, lane, ctx);
+                check_quotient(inv, len, lane, ctx);
                 cr_assert(BN_mul(inv, inv, fn, ctx) && BN_add_word(inv, 1) &&
                           BN_mask_bits(inv, (int)(RSA_OPEN_RADIX * len)) && BN_is_zero(inv));
                 BN_free(inv);
@@ -249,6 +273,146 @@ Test(rsa_ifma512, products_and_their_reduction, .timeout = 600)
     }
     BN_free(product);
     BN_CTX_free(ctx);
+}
+
+static void put_number(rsa_open_row *a, unsigned len, unsigned lane, const BIGNUM *v)
+{
+    uint8_t bytes[8 * RSA_OPEN_DIGITS_MAX + 8];
+    cr_assert(BN_bn2lebinpad(v, bytes, (int)sizeof bytes) > 0);
+    for (unsigned i = 0; i < len; i++) {
+        uint64_t word;
+        memcpy(&word, bytes + RSA_OPEN_RADIX * i / 8, 8); /* 51 bits begin in a byte and end within eight */
+        a[i][lane] = word >> RSA_OPEN_RADIX * i % 8 & ((1ull << RSA_OPEN_RADIX) - 1);
+    }
+}
+
+/* Digits in range that make up want. */
+static void expect_digits(const char *what, const rsa_open_row *a, unsigned len, unsigned lane, const BIGNUM *want)
+{
+    for (unsigned i = 0; i < len; i++)
+        cr_assert_eq(a[i][lane] >> RSA_OPEN_RADIX, 0, "%s: digit %u out of range, lane %u", what, i, lane);
+    BIGNUM *is = number(a, len, lane);
+    cr_assert(BN_cmp(is, want) == 0, "%s: wrong value, lane %u of %u digits", what, lane, len);
+    BN_free(is);
+}
+
+static void check_bytes_and_digits(struct forge_rng *rng, unsigned len, unsigned bits)
+{
+    static rsa_open_row digits[RSA_OPEN_DIGITS_MAX], limbs[RSA_OPEN_LIMBS_MAX];
+    uint8_t *text[LANES];
+    const uint8_t *p[LANES];
+    for (int big_endian = 0; big_endian < 2; big_endian++) {
+        for (unsigned lane = 0; lane < LANES; lane++) {
+            uint8_t bytes[BYTES_MAX];
+            forge_pattern(rng, bytes, bits / 8);
+            p[lane] = text[lane] = forge_copy(bytes, bits / 8); /* nothing beyond it may be read */
+        }
+        rsa_open_unpack(p, bits / 8, big_endian != 0, len, digits);
+        rsa_open_pack((const rsa_open_row *)digits, len, bits / 64, limbs);
+        for (unsigned lane = 0; lane < LANES; lane++) {
+            BIGNUM *v = big_endian != 0 ? BN_bin2bn(text[lane], (int)bits / 8, NULL) : BN_lebin2bn(text[lane], (int)bits / 8, NULL);
+            uint64_t want[BYTES_MAX / 8];
+            cr_assert(v != NULL && BN_bn2lebinpad(v, (uint8_t *)want, (int)bits / 8) > 0);
+            expect_digits("unpack", (const rsa_open_row *)digits, len, lane, v);
+            for (unsigned i = 0; i < bits / 64; i++)
+                cr_assert_eq(limbs[i][lane], want[i], "pack: limb %u, lane %u", i, lane);
+            BN_free(v);
+        }
+    }
+    forge_free_all();
+}
+
+static void check_shifts(struct forge_rng *rng, unsigned len, unsigned bits, const rsa_open_row *n)
+{
+    static rsa_open_row a[RSA_OPEN_DIGITS_MAX], out[RSA_OPEN_DIGITS_MAX];
+    const unsigned up = (unsigned)forge_below(rng, RSA_OPEN_RADIX), room = RSA_OPEN_RADIX * len - bits;
+    const unsigned down = 1 + (unsigned)forge_below(rng, room - 1);
+    random_digits(rng, a, len);
+    for (unsigned lane = 0; lane < LANES; lane++)
+        a[len - 1][lane] >>= up;
+    rsa_open_shift_up((const rsa_open_row *)a, len, up, out);
+    for (unsigned lane = 0; lane < LANES; lane++) {
+        BIGNUM *v = number((const rsa_open_row *)a, len, lane);
+        cr_assert(BN_lshift(v, v, (int)up));
+        expect_digits("shift_up", (const rsa_open_row *)out, len, lane, v);
+        BN_free(v);
+    }
+    for (unsigned lane = 0; lane < LANES; lane++) /* any that leaves room for the multiple of n */
+        a[len - 1][lane] >>= 1;
+    rsa_open_halve((const rsa_open_row *)a, len, down, out);
+    for (unsigned lane = 0; lane < LANES; lane++) { /* out 2^down = a + u n, 0 <= u < 2^down */
+        BIGNUM *v = number((const rsa_open_row *)a, len, lane), *m = number(n, len, lane),
+               *scaled = number((const rsa_open_row *)out, len, lane), *u = BN_new();
+        BN_CTX *ctx = BN_CTX_new();
+        expect_digits("halve", (const rsa_open_row *)out, len, lane, scaled);
+        cr_assert(u != NULL && ctx != NULL && BN_lshift(scaled, scaled, (int)down) && BN_sub(scaled, scaled, v) &&
+                  BN_div(u, scaled, scaled, m, ctx));
+        cr_assert(BN_is_zero(scaled) && !BN_is_negative(u) && BN_num_bits(u) <= (int)down, "halve by %u, lane %u", down, lane);
+        BN_CTX_free(ctx);
+        BN_free(u);
+        BN_free(scaled);
+        BN_free(m);
+        BN_free(v);
+    }
+}
+
+/* Numbers around 0, n and 2 n, or any below 2 n. */
+static void check_settle(struct forge_rng *rng, unsigned len, const rsa_open_row *n)
+{
+    static rsa_open_row a[RSA_OPEN_DIGITS_MAX], out[RSA_OPEN_DIGITS_MAX];
+    BN_CTX *ctx = BN_CTX_new();
+    cr_assert_not_null(ctx);
+    for (unsigned lane = 0; lane < LANES; lane++) {
+        BIGNUM *m = number(n, len, lane), *v = BN_new();
+        const uint64_t kind = forge_below(rng, 6);
+        uint8_t bytes[BYTES_MAX + 1];
+        cr_assert(v != NULL);
+        forge_pattern(rng, bytes, sizeof bytes);
+        if (kind < 2) { /* n - 2 .. n + 2 */
+            cr_assert(BN_copy(v, m) && BN_add_word(v, forge_below(rng, 3)) && BN_sub_word(v, forge_below(rng, 3)));
+        } else if (kind == 2) { /* 2 n - 1, 2 n - 2 */
+            cr_assert(BN_lshift1(v, m) && BN_sub_word(v, 1 + forge_below(rng, 2)));
+        } else if (kind == 3) {
+            cr_assert(BN_set_word(v, forge_below(rng, 3)));
+        } else {
+            cr_assert_not_null(BN_bin2bn(bytes, (int)sizeof bytes, v));
+            BIGNUM *twice = BN_dup(m);
+            cr_assert(twice != NULL && BN_lshift1(twice, twice) && BN_mod(v, v, twice, ctx));
+            BN_free(twice);
+        }
+        put_number(a, len, lane, v);
+        BN_free(v);
+        BN_free(m);
+    }
+    const unsigned is_below = rsa_open_below((const rsa_open_row *)a, len);
+    rsa_open_settle((const rsa_open_row *)a, len, out);
+    for (unsigned lane = 0; lane < LANES; lane++) {
+        BIGNUM *v = number((const rsa_open_row *)a, len, lane), *m = number(n, len, lane);
+        cr_assert_eq(is_below >> lane & 1, BN_cmp(v, m) < 0, "below, lane %u", lane);
+        cr_assert(BN_mod(v, v, m, ctx));
+        expect_digits("settle", (const rsa_open_row *)out, len, lane, v);
+        BN_free(m);
+        BN_free(v);
+    }
+    BN_CTX_free(ctx);
+}
+
+Test(rsa_ifma512, small_steps, .timeout = 600)
+{
+    if (!runs_here())
+        return;
+    struct forge_rng rng = forge_seed("rsa_ifma512 small steps");
+    static rsa_open_row n[RSA_OPEN_DIGITS_MAX], inverse[RSA_OPEN_DIGITS_MAX];
+    for (unsigned round = 0; round < 600; round++) {
+        const enum qm_sig_class sig_class = classes[round % 3];
+        const unsigned len = rsa_open_digits(sig_class);
+        uint64_t n0inv[LANES];
+        random_modulus(&rng, n, len, bits_of[sig_class], n0inv);
+        rsa_open_invert(sig_class, (const rsa_open_row *)n, n0inv, inverse);
+        check_bytes_and_digits(&rng, len, bits_of[sig_class]);
+        check_shifts(&rng, len, bits_of[sig_class], (const rsa_open_row *)n);
+        check_settle(&rng, len, (const rsa_open_row *)n);
+    }
 }
 
 #else

@@ -39,11 +39,14 @@ static uint32_t below(uint32_t n)
     return (uint32_t)(rng() >> 32) % n;
 }
 
-/* Bytes of one bit density after the other: zeros, sparse, even, dense, ones. */
+/* Bytes of one bit density after the other: zeros, sparse, even, dense, ones; or anew for each word of
+ * 32 bits. */
 static void fill(uint8_t *p, size_t len)
 {
-    unsigned density = below(5);
+    unsigned density = below(6), each = density;
     for (size_t i = 0; i < len; i++) {
+        if (each == 5 && i % 4 == 0)
+            density = below(5);
         uint64_t r = rng();
         uint8_t a = (uint8_t)r, b = (uint8_t)(r >> 8), c = (uint8_t)(r >> 16);
         p[i] = density == 0   ? 0

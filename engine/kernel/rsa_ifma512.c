@@ -593,7 +593,7 @@ static void shift_up(v8 *out, const v8 *a, unsigned len, unsigned by)
 }
 
 /* out = a / 2^by mod n, below a / 2^by + n, 0 < by < RADIX: adds the multiple of n that makes a
- * divisible. out is not a. */
+ * divisible, which must leave a + 2^by n below B^len. out is not a. */
 static void halve(const struct batch *b, v8 *out, const v8 *a, unsigned len, unsigned by)
 {
     const __m128i down = _mm_cvtsi32_si128((int)by), up = _mm_cvtsi32_si128((int)(RADIX - by));
