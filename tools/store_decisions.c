@@ -234,6 +234,39 @@ static qm_err set_owner(struct store_decision *d, uint64_t set_no, bool *accepte
     return QM_OK;
 }
 
+/* A pass looks for rows to close only where the entry says that there may be some. */
+static qm_err may_have_alerts(struct store_decision *d, uint64_t slot, struct qm_fault *fault)
+{
+    struct qm_ledger entry;
+    if (slot == 0)
+        return QM_OK;
+    qm_err err = qm_store_ledger_get(d->store, slot, &entry, fault);
+    if (err != QM_OK || (entry.flags & QM_LEDGER_ALERTS) != 0)
+        return err;
+    entry.flags |= QM_LEDGER_ALERTS;
+    return qm_store_ledger_put(d->store, slot, &entry, fault);
+}
+
+static qm_err all_may_have_alerts(struct store_decision *d, const struct store_alert_row *a, struct qm_fault *fault)
+{
+    sqlite3_stmt *st = store_sql(d->store,
+                                 "SELECT DISTINCT slot FROM alert WHERE change = ?1 AND state = 2 AND set_no = ?2 AND slot IS NOT NULL"
+                                 " ORDER BY slot",
+                                 fault);
+    qm_err err = QM_OK;
+    int rc = SQLITE_DONE;
+    if (st == NULL)
+        return QM_E_STORE;
+    sqlite3_bind_int64(st, 1, (sqlite3_int64)a->change);
+    sqlite3_bind_int64(st, 2, (sqlite3_int64)a->set_no);
+    while (err == QM_OK && (rc = sqlite3_step(st)) == SQLITE_ROW)
+        err = may_have_alerts(d, (uint64_t)sqlite3_column_int64(st, 0), fault);
+    if (err == QM_OK && rc != SQLITE_DONE)
+        err = store_fail(d->store, fault, "reading the alerts");
+    sqlite3_reset(st);
+    return err;
+}
+
 /* All that the set was accepted for is open again. */
 static qm_err open_all_of_set(struct store_decision *d, const struct store_alert_row *a, struct qm_fault *fault)
 {
@@ -242,6 +275,9 @@ static qm_err open_all_of_set(struct store_decision *d, const struct store_alert
     static const char open[] = "UPDATE alert SET state = 0, closed_ms = NULL, until_ms = NULL, set_no = NULL"
                                " WHERE change = ?1 AND state = 2 AND set_no = ?2";
     const char *const steps[] = {link, open};
+    qm_err marked = all_may_have_alerts(d, a, fault);
+    if (marked != QM_OK)
+        return marked;
     for (size_t i = 0; i < QM_COUNT(steps); i++) {
         sqlite3_stmt *st = store_sql(d->store, steps[i], fault);
         if (st == NULL)
@@ -299,18 +335,6 @@ static qm_err withdraw(struct store_decision *d, const struct store_alert_row *a
     struct qm_rejudged r;
     err = qm_store_rejudge(d->store, a->slot, &d->live, &r, fault);
     return err == QM_OK ? store_decision_passes(d, a->slot, &r, fault) : err;
-}
-
-static qm_err may_have_alerts(struct store_decision *d, uint64_t slot, struct qm_fault *fault)
-{
-    struct qm_ledger entry;
-    if (slot == 0)
-        return QM_OK;
-    qm_err err = qm_store_ledger_get(d->store, slot, &entry, fault);
-    if (err != QM_OK || (entry.flags & QM_LEDGER_ALERTS) != 0)
-        return err;
-    entry.flags |= QM_LEDGER_ALERTS;
-    return qm_store_ledger_put(d->store, slot, &entry, fault);
 }
 
 static qm_err reopen_one(struct store_decision *d, const struct store_alert_row *a, struct qm_fault *fault)
