@@ -5,6 +5,7 @@
 #include "tests/homes.h"
 #include "tools/commit.h"
 #include "tools/store_config.h"
+#include "tools/store_decisions.h"
 #include "tools/store_ledger.h"
 #include "tools/store_run.h"
 #include "tools/store_sets.h"
@@ -353,6 +354,20 @@ Test(judge, a_duplicate_elsewhere_says_nothing_here)
     ALERTS("pcr_mismatch", 1);
 }
 
+/* Taken out between verify and apply. */
+Test(judge, what_was_authentic_of_a_machine_that_is_gone_is_unknown)
+{
+    struct bytes b;
+    uint8_t digest[QM_DIGEST_MAX];
+    home_enroll("a", 1, SELECT);
+    struct qm_result r = found(&(struct said){"a", 1, 2, 3, 1, 100}, &b, digest);
+    r.slot = 0;
+    add(&r);
+    run();
+    cr_expect_eq(results(QM_INVALID, QM_UNKNOWN_INSTANCE), 1);
+    ALERTS("unknown_instance", 1);
+}
+
 /* Streams that were verified side by side are applied one after the other. */
 Test(judge, an_older_stream_is_no_clock_that_went_back)
 {
@@ -613,4 +628,54 @@ Test(judge, a_silent_fleet_is_not_retired)
     cr_expect_eq(home_ask("SELECT count(*) FROM instance"), 4);
     quarters(1, 3);
     cr_expect_eq(home_ask("SELECT count(*) FROM instance"), 3);
+}
+
+/* ---- decisions --------------------------------------------------------------------------------------------------------- */
+
+static void is_refused(void *ctx, uint64_t no, const char *why)
+{
+    (void)ctx;
+    cr_assert_fail("alert %llu: %s", (unsigned long long)no, why);
+}
+
+static void decide(enum qm_decide what, uint64_t no, bool group)
+{
+    const struct qm_pick pick = {.what = what, .no = &no, .count = 1};
+    const struct qm_decision decision = {.what = what, .reason = "test", .group = group};
+    struct qm_picked picked;
+    struct qm_decided decided;
+    GOOD(qm_alerts_pick(store, &pick, &picked, &fault));
+    BEGIN();
+    GOOD(qm_alerts_decide(store, &decision, is_refused, NULL, &decided, &fault));
+    COMMIT();
+}
+
+Test(judge, what_is_reopened_for_a_group_is_closed_by_every_pass)
+{
+    static const char *const ids[] = {"a", "b"};
+    enum { SHARED = 0x11, OWN = 0x20 };
+    for (unsigned i = 0; i < 2; i++) {
+        home_enroll(ids[i], i + 1, SELECT ",\"group\":\"g\"");
+        accept_set((struct said){ids[i], 1, 2, 3}, QM_SET_INSTANCE, OWN);
+    }
+    accept_set((struct said){"a", 1, 2, 3}, QM_SET_GROUP, SHARED);
+    for (uint64_t clock = 100; clock <= 300; clock += 100) {
+        for (unsigned i = 0; i < 2; i++)
+            say((struct said){ids[i], 1, clock == 100 ? 2 : 9, 3, 1, clock});
+        run();
+        if (clock == 200) {
+            ALERTS("pcr_mismatch", 2);
+            decide(QM_DECIDE_ACCEPT, (uint64_t)home_ask("SELECT min(no) FROM alert WHERE kind = 0"), true);
+        }
+    }
+    for (unsigned i = 0; i < 2; i++)
+        STANDS(ids[i], QM_TRUSTED, QM_ALL_GOOD);
+    decide(QM_DECIDE_REOPEN, (uint64_t)home_ask("SELECT min(no) FROM alert WHERE kind = 0"), false);
+    ALERTS("pcr_mismatch", 2);
+    for (unsigned i = 0; i < 2; i++) {
+        STANDS(ids[i], QM_UNTRUSTED, QM_PCR_MISMATCH);
+        say((struct said){ids[i], 1, 2, 3, 2, 400});
+    }
+    run();
+    ALERTS("pcr_mismatch", 0);
 }

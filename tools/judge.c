@@ -47,9 +47,9 @@ static qm_err line_up(struct judge *j, struct qm_outcomes *const *outcomes, unsi
         for (struct qm_result *r; (r = qm_outcomes_next(outcomes[i], &at)) != NULL;) {
             if (r->slot != 0)
                 cases->item[cases->count++] = (struct case_of){r, outcomes[i]};
-            if (authentic(r))
+            if (authentic(r) && (r->slot != 0 || r->status == QM_DUPLICATE))
                 continue;
-            qm_err err = judge_refused(j, r, fault);
+            qm_err err = authentic(r) ? judge_unknown(j, r, fault) : judge_refused(j, r, fault);
             if (err != QM_OK)
                 return err;
         }

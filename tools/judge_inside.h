@@ -53,6 +53,9 @@ qm_err judge_subject_close(struct judge *j, struct subject *u, struct qm_fault *
 /* judge_record.c: an authentic record, the next one of its instance by the TPM's clock. */
 qm_err judge_record(struct judge *j, struct subject *u, struct case_of *c, struct qm_fault *fault) QM_MUST_USE;
 
+/* An authentic record, by a stream, of a machine that is not enrolled any more. */
+qm_err judge_unknown(struct judge *j, struct qm_result *r, struct qm_fault *fault) QM_MUST_USE;
+
 /* judge_alert.c: what the record in hand raises and closes. repeat false: a row that stands already is not moved. change: the
  * numbers of the changes, the group's first where there are two classes. */
 qm_err judge_raise_mismatch(struct judge *j, struct subject *u, const struct qm_result *r, bool repeat, uint64_t change[2],

@@ -390,3 +390,9 @@ qm_err judge_record(struct judge *j, struct subject *u, struct case_of *c, struc
     }
     return appraise(j, u, c, &s, &o, fault);
 }
+
+qm_err judge_unknown(struct judge *j, struct qm_result *r, struct qm_fault *fault)
+{
+    refuse(r, QM_INVALID, QM_UNKNOWN_INSTANCE);
+    return judge_refused(j, r, fault);
+}
