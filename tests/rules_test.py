@@ -1152,12 +1152,12 @@ def unmeasured_from(lab):
     lab.wait(3 * HOUR).go(other.quote())
     lab.one('unmeasured', 'late', 'open')
     gone = lab.known('gone')
-    lab.wait(5 * DAY).go(other.quote())  # nobody was looking
+    lab.wait(5 * DAY).go(other.quote(), late.quote())  # nobody was looking
     equal(lab.rows('unmeasured', 'gone'), [])
-    lab.wait(11 * HOUR).go(other.quote())
+    lab.wait(11 * HOUR).go(other.quote(), late.quote())
     equal(lab.rows('unmeasured', 'gone'), [])
-    lab.wait(11 * HOUR).go(other.quote())
-    lab.wait(3 * HOUR).go(other.quote())
+    lab.wait(11 * HOUR).go(other.quote(), late.quote())
+    lab.wait(3 * HOUR).go(other.quote(), late.quote())
     lab.one('unmeasured', 'gone', 'open')
 
 
