@@ -25,7 +25,8 @@ static void warn_if_behind(struct qm_store *s, const struct qm_table *table)
     if (memcmp(qm_store_home_id(s), qm_table_home_id(table), QM_HOME_ID_SIZE) != 0)
         fprintf(stderr, "quotemill verify: warning: the table belongs to another home\n");
     else if (qm_store_generation(s) > qm_table_generation(table))
-        fprintf(stderr, "quotemill verify: warning: the store is ahead of the table (generation %llu, the table has %llu); enroll or run brings it up to date\n",
+        fprintf(stderr, "quotemill verify: warning: the store is ahead of the table (generation %llu, the table has %llu); "
+                        "enroll or run brings it up to date\n",
                 (unsigned long long)qm_store_generation(s), (unsigned long long)qm_table_generation(table));
     else if (qm_table_expires_ms(table) <= qm_store_now_ms(s))
         fprintf(stderr, "quotemill verify: warning: accepted sets have ended since the table was made; enroll or run brings it up to date\n");
