@@ -451,14 +451,34 @@ static qm_err judge_groups(struct accepting *c, struct qm_fault *fault)
 
 /* ---- all that was picked ------------------------------------------------------------------------------------------ */
 
+/* Was the machine given another key since the alert? Then it is about a TPM that is not asked any more. */
+static qm_err is_of_another_key(struct store_decision *d, const struct store_alert_row *a, bool *is, struct qm_fault *fault)
+{
+    uint64_t one;
+    sqlite3_stmt *st = store_sql(d->store,
+                                 "SELECT 1 FROM alert a JOIN ak_history h ON h.slot = a.slot AND h.until_ms IS NULL"
+                                 " WHERE a.no = ?1 AND h.since_ms > a.last_ms",
+                                 fault);
+    if (st == NULL)
+        return QM_E_STORE;
+    sqlite3_bind_int64(st, 1, (sqlite3_int64)a->no);
+    return store_number(d->store, st, &one, is, fault);
+}
+
 static qm_err accept_sequence(struct store_decision *d, const struct store_alert_row *a, struct qm_fault *fault)
 {
     struct qm_ledger entry;
+    bool other;
     if (!a->has_sequences) {
         store_decision_refuse(d, a->no, "it does not say where the TPM went on");
         return QM_OK;
     }
-    qm_err err = qm_store_ledger_get(d->store, a->slot, &entry, fault);
+    qm_err err = is_of_another_key(d, a, &other, fault);
+    if (err == QM_OK && other)
+        store_decision_refuse(d, a->no, "its machine has another key since");
+    if (err != QM_OK || other)
+        return err;
+    err = qm_store_ledger_get(d->store, a->slot, &entry, fault);
     if (err != QM_OK)
         return err;
     qm_ledger_restart(&entry, &a->refused);
