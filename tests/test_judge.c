@@ -638,7 +638,14 @@ static void is_refused(void *ctx, uint64_t no, const char *why)
     cr_assert_fail("alert %llu: %s", (unsigned long long)no, why);
 }
 
-static void decide(enum qm_decide what, uint64_t no, bool group)
+static void may_be_refused(void *ctx, uint64_t no, const char *why)
+{
+    (void)ctx;
+    (void)no;
+    (void)why;
+}
+
+static struct qm_decided try(enum qm_decide what, uint64_t no, bool group, qm_decision_refused refused)
 {
     const struct qm_pick pick = {.what = what, .no = &no, .count = 1};
     const struct qm_decision decision = {.what = what, .reason = "test", .group = group};
@@ -646,8 +653,14 @@ static void decide(enum qm_decide what, uint64_t no, bool group)
     struct qm_decided decided;
     GOOD(qm_alerts_pick(store, &pick, &picked, &fault));
     BEGIN();
-    GOOD(qm_alerts_decide(store, &decision, is_refused, NULL, &decided, &fault));
+    GOOD(qm_alerts_decide(store, &decision, refused, NULL, &decided, &fault));
     COMMIT();
+    return decided;
+}
+
+static void decide(enum qm_decide what, uint64_t no, bool group)
+{
+    (void)try(what, no, group, is_refused);
 }
 
 Test(judge, what_is_reopened_for_a_group_is_closed_by_every_pass)
@@ -678,4 +691,41 @@ Test(judge, what_is_reopened_for_a_group_is_closed_by_every_pass)
     }
     run();
     ALERTS("pcr_mismatch", 0);
+}
+
+Test(judge, a_change_that_is_shown_again_has_one_open_row)
+{
+    bool ended;
+    home_enroll("a", 1, SELECT);
+    accept_set((struct said){"a", 1, 2, 3}, QM_SET_WHOLE, WHOLE);
+    say((struct said){"a", 1, 9, 3, 1, 100});
+    run();
+    decide(QM_DECIDE_ACCEPT, 1, false);
+    STANDS("a", QM_TRUSTED, QM_ALL_GOOD);
+    BEGIN();
+    GOOD(qm_set_end(store, (uint64_t)home_ask("SELECT max(no) FROM baseline"), "was bad", &ended, &fault));
+    COMMIT();
+    say((struct said){"a", 1, 9, 3, 1, 200});
+    run();
+    ALERTS("pcr_mismatch", 1);
+    decide(QM_DECIDE_REOPEN, 1, false);
+    ALERTS("pcr_mismatch", 1);
+}
+
+/* The sequence that a replaced key's TPM went on from says nothing about the new one. */
+Test(judge, a_rollback_of_a_key_that_was_replaced_is_not_accepted)
+{
+    home_enroll("a", 1, SELECT);
+    for (uint64_t clock = 300; clock >= 100; clock -= 100) {
+        say((struct said){"a", 1, 2, 3, clock == 300 ? 5 : 4, clock == 300 ? 300 : 300 - clock});
+        run();
+    }
+    ALERTS("cloned_or_rolled_back", 1);
+    const uint64_t no = (uint64_t)home_ask("SELECT no FROM alert WHERE kind = 5");
+    home_change("UPDATE ak_history SET since_ms = (SELECT last_ms + 1 FROM alert WHERE kind = 5)");
+    cr_expect_eq(try(QM_DECIDE_ACCEPT, no, false, may_be_refused).refused, 1);
+    cr_expect_eq(entry_of("a").last.reset, 5);
+    home_change("UPDATE ak_history SET since_ms = 1");
+    cr_expect_eq(try(QM_DECIDE_ACCEPT, no, false, may_be_refused).refused, 0);
+    cr_expect_eq(entry_of("a").last.reset, 4);
 }

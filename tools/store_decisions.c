@@ -272,8 +272,10 @@ static qm_err open_all_of_set(struct store_decision *d, const struct store_alert
 {
     static const char link[] = "INSERT OR IGNORE INTO alert_decision(alert, decision) SELECT no, ?3 FROM alert"
                                " WHERE change = ?1 AND state = 2 AND set_no = ?2";
+    /* One open row for a change: where the machine showed it again since, that row is it. */
     static const char open[] = "UPDATE alert SET state = 0, closed_ms = NULL, until_ms = NULL, set_no = NULL"
-                               " WHERE change = ?1 AND state = 2 AND set_no = ?2";
+                               " WHERE change = ?1 AND state = 2 AND set_no = ?2 AND NOT EXISTS (SELECT 1 FROM alert b"
+                               " WHERE b.slot = alert.slot AND b.kind = alert.kind AND b.state IN (0, 1) AND b.change = ?1)";
     const char *const steps[] = {link, open};
     qm_err marked = all_may_have_alerts(d, a, fault);
     if (marked != QM_OK)
