@@ -438,6 +438,8 @@ void qm_store_rollback(struct qm_store *s)
 void qm_store_defer_checkpoint(struct qm_store *s)
 {
     sqlite3_wal_autocheckpoint(s->db, 0);
+    /* The last close would copy what is left, sync it and remove the log while nobody else may read. */
+    sqlite3_db_config(s->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
 }
 
 void qm_store_checkpoint(struct qm_store *s)
