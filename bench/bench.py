@@ -392,6 +392,8 @@ class Bench:
                 ratio = next(iter(line['ratio_to'].values()))
                 self.figures.accept('aim: %s, against OpenSSL with cached keys and contexts' % line['what'],
                                     need[line['what']], ratio)
+            if line['what'].startswith('p256, a prepared key'):
+                self.figures.accept('aim: bytes of a prepared P-256 key', 2048, line['value'], at_most=True)
 
     def sha256(self):
         lines = self.child_lines([self.program('bench_sha256'), '11' if self.quick else '101'])
