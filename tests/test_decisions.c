@@ -488,7 +488,7 @@ Test(decisions, a_clone_goes_on_from_what_is_shown)
     enroll_as("a", 1, 2, 3, "");
     measure("a", 1, 2, 3, 7);
     struct qm_alert_new a = {.kind = QM_ALERT_CLONED_OR_ROLLED_BACK,
-                             .at_ms = qm_store_now_ms(store),
+                             .at_ms = 5,
                              .detail = "{\"seen\":{\"reset\":7,\"restart\":0,\"clock\":7000},"
                                        "\"refused\":{\"reset\":4,\"restart\":2,\"clock\":4321}}"};
     raise(&a, "a");

@@ -722,10 +722,10 @@ Test(judge, a_rollback_of_a_key_that_was_replaced_is_not_accepted)
     }
     ALERTS("cloned_or_rolled_back", 1);
     const uint64_t no = (uint64_t)home_ask("SELECT no FROM alert WHERE kind = 5");
-    home_change("UPDATE ak_history SET since_ms = (SELECT last_ms + 1 FROM alert WHERE kind = 5)");
+    home_change("UPDATE ak_history SET until_ms = (SELECT last_ms + 1 FROM alert WHERE kind = 5)");
     cr_expect_eq(try(QM_DECIDE_ACCEPT, no, false, may_be_refused).refused, 1);
     cr_expect_eq(entry_of("a").last.reset, 5);
-    home_change("UPDATE ak_history SET since_ms = 1");
+    home_change("UPDATE ak_history SET until_ms = (SELECT last_ms - 1 FROM alert WHERE kind = 5)");
     cr_expect_eq(try(QM_DECIDE_ACCEPT, no, false, may_be_refused).refused, 0);
     cr_expect_eq(entry_of("a").last.reset, 4);
 }

@@ -456,8 +456,7 @@ static qm_err is_of_another_key(struct store_decision *d, const struct store_ale
 {
     uint64_t one;
     sqlite3_stmt *st = store_sql(d->store,
-                                 "SELECT 1 FROM alert a JOIN ak_history h ON h.slot = a.slot AND h.until_ms IS NULL"
-                                 " WHERE a.no = ?1 AND h.since_ms > a.last_ms",
+                                 "SELECT 1 FROM alert a JOIN ak_history h ON h.slot = a.slot WHERE a.no = ?1 AND h.until_ms > a.last_ms",
                                  fault);
     if (st == NULL)
         return QM_E_STORE;
