@@ -105,7 +105,8 @@ static int say(const struct request *q, const struct stream *t, const struct qm_
     return t->run.by_status[QM_UNTRUSTED] + t->run.by_status[QM_INVALID] + j->unmeasured != 0 ? QM_EXIT_FOUND : QM_EXIT_OK;
 }
 
-static qm_err apply(const struct request *q, struct qm_store *s, FILE *in, struct stream *t, struct qm_judgment *j, bool *known,
+/* The lock is taken when the stream is there: a pipe that stalls keeps nobody's run waiting. */
+static qm_err apply(const struct request *q, struct qm_store *s, FILE *in, struct stream *t, struct qm_judgment *j, int *lock, bool *known,
                     struct qm_fault *fault)
 {
     char label[256];
@@ -114,6 +115,8 @@ static qm_err apply(const struct request *q, struct qm_store *s, FILE *in, struc
     qm_err err = qm_outcomes_open(&t->outcomes, QM_OUTCOME_OWN, fault);
     if (err == QM_OK)
         err = read_stream(s, in, t, fault);
+    if (err == QM_OK)
+        err = qm_run_lock(q->home, lock, fault);
     if (err == QM_OK)
         err = qm_store_run_known(s, t->run_id, known, fault);
     if (err != QM_OK || *known)
@@ -141,15 +144,13 @@ static int run_request(const struct request *q)
     bool known = false;
     FILE *in = NULL;
     qm_err err = qm_store_open(&s, q->home, true, &fault);
-    if (err == QM_OK)
-        err = qm_run_lock(q->home, &lock, &fault);
     if (err == QM_OK) {
         in = strcmp(q->file, "-") == 0 ? stdin : fopen(q->file, "re");
         if (in == NULL)
             err = qm_fail(&fault, QM_E_IO, errno, "cannot open %s", q->file);
     }
     if (err == QM_OK)
-        err = apply(q, s, in, &t, &j, &known, &fault);
+        err = apply(q, s, in, &t, &j, &lock, &known, &fault);
     int code = QM_EXIT_OK;
     if (err != QM_OK)
         code = qm_complain("apply", &fault);
