@@ -615,7 +615,10 @@ static bool take_from(struct qm_spool *sp, struct spool_dir *d, struct spool_fil
 {
     const struct spool_place *p = &sp->place[d->place];
     struct stat st;
-    if (renameat(from, f->base, to, f->base) != 0) {
+    int taken;
+    while ((taken = renameat(from, f->base, to, f->base)) != 0 && errno == EINTR)
+        ;
+    if (taken != 0) {
         if (errno != ENOENT) /* gone: its sender took it back */
             not_taken(sp, d, f->base, errno);
         return false;
