@@ -23,7 +23,7 @@ _Static_assert(sizeof(struct head) <= HEAD_ROOM, "the head keeps the alignment")
 struct qm_outcomes {
     enum qm_outcome_copy copy;
     struct chunk *first, *last;
-    size_t count, bytes;
+    size_t count;
     struct qm_result *newest;
 };
 
@@ -44,7 +44,6 @@ static qm_err chunk_add(struct qm_outcomes *o, struct qm_fault *fault)
     else
         o->first = c;
     o->last = c;
-    o->bytes += sizeof *c + CHUNK_BYTES;
     return QM_OK;
 }
 
@@ -166,11 +165,6 @@ struct qm_result *qm_outcomes_next(const struct qm_outcomes *o, struct qm_outcom
 size_t qm_outcomes_count(const struct qm_outcomes *o)
 {
     return o->count;
-}
-
-size_t qm_outcomes_bytes(const struct qm_outcomes *o)
-{
-    return o->bytes;
 }
 
 void qm_outcomes_close(struct qm_outcomes *o)

@@ -27,7 +27,6 @@ struct qm_result *qm_outcomes_restage(struct qm_outcomes *o, struct qm_result *r
 /* It does not count: it is not gone over any more. */
 void qm_outcomes_drop(struct qm_outcomes *o, struct qm_result *r);
 size_t qm_outcomes_count(const struct qm_outcomes *o);
-size_t qm_outcomes_bytes(const struct qm_outcomes *o); /* memory held */
 void qm_outcomes_close(struct qm_outcomes *o);
 
 /* Goes over them in the order they came (restaged ones last): start with {.chunk = NULL}. NULL at the end. They may be changed in place. */
