@@ -41,6 +41,7 @@ TABLE = [
     # Learning
     ('learn = first or never, for the home and per group', 'learn_never'),
     ('learning happens once', 'learns_once'),
+    ('what a person ended is not learned again', 'ended_is_not_learned'),
     ('only within learn_within of enrolment', 'learn_within'),
     ('only from the earliest record of a run; what follows is compared with it', 'learns_from_the_earliest'),
     ('only from proven values', 'learns_proven_values'),
@@ -488,6 +489,14 @@ def learns_once(lab):
     m = lab.known('a')
     lab.must('baseline', 'retire', str(lab.sets()[0]['set']), '--reason', 'again')
     equal(said(lab.wait().go(m.quote())), ['new/no_baseline'])
+
+
+def ended_is_not_learned(lab):
+    m = lab.machine('a', baseline=True)
+    equal(said(lab.wait().go(m.quote())), ['trusted/ok'])
+    lab.must('baseline', 'retire', str(lab.sets()[0]['set']), '--reason', 'stolen')
+    equal(said(lab.wait().go(m.quote())), ['new/no_baseline'])
+    equal([s['origin'] for s in lab.sets()], ['enrolled'])
 
 
 def learn_within(lab):

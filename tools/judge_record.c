@@ -164,7 +164,7 @@ static qm_err learn(struct judge *j, struct subject *u, struct qm_result *r, str
         return err;
     err = qm_live_sets_load(j->store, &u->row, &j->sets, fault);
     if (err == QM_OK)
-        err = qm_store_learned_mask(j->store, u->slot, &before, fault);
+        err = qm_store_own_mask(j->store, u->slot, &before, fault);
     if (err == QM_OK)
         err = values_of(j, u, r, value, &have, fault);
     if (err != QM_OK)
@@ -173,7 +173,8 @@ static qm_err learn(struct judge *j, struct subject *u, struct qm_result *r, str
     set.mask = to_learn(j, u, &set.kind);
     if (set.mask == 0 || (set.mask & ~have) != 0)
         return QM_OK;
-    /* What is learned is what no set had to say about; once, also where a person ended what was learned then. */
+    /* What is learned is what no set had to say about; and once: where a person ended what was learned or given then, the machine
+     * does not get to say what is right in its place. */
     struct qm_comparison compared = qm_compare(value, u->row.profile.baselined, j->sets.set, j->sets.count);
     compared_to = compared.set != NULL ? compared.set->mask : 0;
     if ((set.mask & ~compared_to) == 0 || (set.mask & ~compared_to & before) != 0)

@@ -113,11 +113,11 @@ qm_err qm_store_rekeyed_since(struct qm_store *s, uint64_t slot, uint64_t genera
     return err;
 }
 
-qm_err qm_store_learned_mask(struct qm_store *s, uint64_t slot, uint32_t *mask, struct qm_fault *fault)
+qm_err qm_store_own_mask(struct qm_store *s, uint64_t slot, uint32_t *mask, struct qm_fault *fault)
 {
     *mask = 0;
     sqlite3_stmt *st = store_sql(s, "SELECT v.mask FROM baseline b JOIN pcr_values v ON v.no = b.vals"
-                                    " WHERE b.slot = ?1 AND b.origin = 'learned'", fault);
+                                    " WHERE b.slot = ?1", fault);
     if (st == NULL)
         return QM_E_STORE;
     sqlite3_bind_int64(st, 1, (sqlite3_int64)slot);
@@ -125,7 +125,7 @@ qm_err qm_store_learned_mask(struct qm_store *s, uint64_t slot, uint32_t *mask, 
     while ((rc = sqlite3_step(st)) == SQLITE_ROW)
         *mask |= (uint32_t)sqlite3_column_int64(st, 0);
     sqlite3_reset(st);
-    return rc == SQLITE_DONE ? QM_OK : store_fail(s, fault, "reading what was learned");
+    return rc == SQLITE_DONE ? QM_OK : store_fail(s, fault, "reading its sets");
 }
 
 qm_err qm_store_group_name(struct qm_store *s, uint32_t no, char name[QM_GROUP_MAX + 1], struct qm_fault *fault)

@@ -26,8 +26,8 @@ qm_err qm_store_meta_set(struct qm_store *s, const char *key, uint64_t value, st
 qm_err qm_store_changed_since(struct qm_store *s, uint64_t generation, uint64_t **slots, size_t *count, struct qm_fault *fault) QM_MUST_USE;
 /* Is the instance's present key newer than a table of that generation? */
 qm_err qm_store_rekeyed_since(struct qm_store *s, uint64_t slot, uint64_t generation, bool *rekeyed, struct qm_fault *fault) QM_MUST_USE;
-/* PCRs of which the instance learned a value before, in a set of its own, ended or not. */
-qm_err qm_store_learned_mask(struct qm_store *s, uint64_t slot, uint32_t *mask, struct qm_fault *fault) QM_MUST_USE;
+/* PCRs of which the instance ever had a value in a set of its own: enrolled, learned or given by a person, ended or not. */
+qm_err qm_store_own_mask(struct qm_store *s, uint64_t slot, uint32_t *mask, struct qm_fault *fault) QM_MUST_USE;
 /* The name of a group; "" for 0 or none of that number. */
 qm_err qm_store_group_name(struct qm_store *s, uint32_t no, char name[QM_GROUP_MAX + 1], struct qm_fault *fault) QM_MUST_USE;
 /* The slot of an id; 0: not enrolled. */
