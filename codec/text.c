@@ -84,6 +84,40 @@ bool qm_hex_read(const char *text, uint8_t *to, size_t len)
     return true;
 }
 
+static const char base64_digits[64] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/* -1: none. */
+static int base64_digit(uint8_t c)
+{
+    const uint8_t *at = memchr(base64_digits, c, sizeof base64_digits);
+    return at != NULL ? (int)(at - (const uint8_t *)base64_digits) : -1;
+}
+
+bool qm_base64_read(struct qm_span text, uint8_t *to, size_t cap, size_t *len)
+{
+    uint32_t group = 0;
+    unsigned digits = 0, padding = 0;
+    *len = 0;
+    for (size_t i = 0; i < text.len; i++) {
+        const uint8_t c = text.p[i];
+        if (c == ' ' || c == '\t' || c == '\n' || c == '\r')
+            continue;
+        const int digit = c == '=' ? 0 : base64_digit(c);
+        if (digit < 0 || (c == '=' ? ++padding > 2 : padding != 0))
+            return false;
+        group = group << 6 | (uint32_t)digit;
+        if (++digits % 4 != 0)
+            continue;
+        for (unsigned b = 0; b < 3 - padding; b++, ++*len) {
+            if (*len == cap)
+                return false;
+            to[*len] = (uint8_t)(group >> (16 - 8 * b) & 0xff);
+        }
+        group = 0;
+    }
+    return digits % 4 == 0 && *len != 0;
+}
+
 void qm_out_bytes(struct qm_out *o, const void *p, size_t len)
 {
     if (len > o->cap - o->len) {
@@ -123,6 +157,16 @@ void qm_out_hex(struct qm_out *o, const uint8_t *p, size_t len)
     }
     qm_hex_write(o->p + o->len, p, len);
     o->len += 2 * len;
+}
+
+void qm_out_base64(struct qm_out *o, const uint8_t *p, size_t len)
+{
+    for (size_t i = 0; i < len; i += 3) {
+        const size_t some = len - i < 3 ? len - i : 3;
+        const uint32_t group = (uint32_t)p[i] << 16 | (some > 1 ? (uint32_t)p[i + 1] << 8 : 0) | (some > 2 ? p[i + 2] : 0);
+        for (unsigned d = 0; d < 4; d++)
+            qm_out_char(o, d <= some ? base64_digits[group >> (18 - 6 * d) & 63] : '=');
+    }
 }
 
 static void out_escape4(struct qm_out *o, uint32_t unit)

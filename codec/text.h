@@ -14,6 +14,9 @@ bool qm_id_ok(struct qm_span s);
 void qm_hex_write(char *to, const uint8_t *p, size_t len); /* 2 * len digits, lower case, no NUL */
 /* Reads exactly 2 * len hex digits of either case. */
 bool qm_hex_read(const char *text, uint8_t *to, size_t len);
+/* Base64 of RFC 4648, section 4, padded; white space anywhere. False: other characters, no whole group, no bytes, or more than
+ * cap of them. */
+bool qm_base64_read(struct qm_span text, uint8_t *to, size_t cap, size_t *len);
 
 /* A bounded writer. What does not fit is dropped and remembered in full: the caller tests once, at the end. */
 struct qm_out {
@@ -31,6 +34,7 @@ void qm_out_text(struct qm_out *o, const char *text);
 void qm_out_char(struct qm_out *o, char c);
 void qm_out_u64(struct qm_out *o, uint64_t v);
 void qm_out_hex(struct qm_out *o, const uint8_t *p, size_t len);
+void qm_out_base64(struct qm_out *o, const uint8_t *p, size_t len);
 
 /* A JSON string with its quotes, pure ASCII: what is not printable ASCII becomes an escape, and bytes that are no UTF-8 become
  * the four characters \xNN (in JSON: \\xNN). */

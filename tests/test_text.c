@@ -180,6 +180,29 @@ Test(text, numbers_and_hex)
         cr_expect_not(qm_hex_read(wrong[i], bytes, 1), "'%s'", wrong[i]);
 }
 
+Test(text, base64)
+{
+    uint8_t bytes[66], back[66];
+    char text[128];
+    size_t len;
+    for (size_t n = 1; n <= sizeof bytes; n++) {
+        for (size_t i = 0; i < n; i++)
+            bytes[i] = (uint8_t)(0xfb + 37 * i * n); /* every digit stands in one of them */
+        struct qm_out o = qm_out_init(text, sizeof text);
+        qm_out_base64(&o, bytes, n);
+        cr_assert(!o.full && o.len == strlen(craft_base64((struct qm_span){bytes, n})));
+        cr_assert_arr_eq(text, craft_base64((struct qm_span){bytes, n}), o.len);
+        const struct qm_span s = {(const uint8_t *)text, o.len};
+        cr_assert(qm_base64_read(s, back, n, &len) && len == n && memcmp(back, bytes, n) == 0, "%zu", n);
+        cr_expect_not(qm_base64_read(s, back, n - 1, &len), "%zu", n);
+        cr_expect_not(qm_base64_read((struct qm_span){s.p, s.len - 1}, back, n, &len), "%zu", n);
+    }
+    static const char *const wrong[] = {"", " ", "A", "AA", "AAA", "A===", "AA=A", "=", "====", "AA==AAAA", "AA-_", "AA\vA", "AAAA="};
+    for (size_t i = 0; i < QM_COUNT(wrong); i++)
+        cr_expect_not(qm_base64_read((struct qm_span){(const uint8_t *)wrong[i], strlen(wrong[i])}, back, sizeof back, &len), "'%s'", wrong[i]);
+    cr_expect(qm_base64_read((struct qm_span){(const uint8_t *)" Q\nU\r=\t= ", 9}, back, 1, &len) && len == 1 && back[0] == 'A');
+}
+
 Test(text, ids)
 {
     char id[QM_ID_MAX + 1];

@@ -7,6 +7,7 @@
 #include <openssl/pem.h>
 #include <openssl/x509.h>
 
+#include "codec/text.h"
 #include "tools/enrolment.h"
 
 enum { NUMBER_MAX = 1024 + 8 }; /* bytes of a modulus: more than is taken, so that the reason can be the size */
@@ -99,28 +100,6 @@ static qm_err read_tpm_public(struct qm_span bytes, struct qm_ak *ak, struct qm_
         return refuse(fault, "the AK's curve is neither P-256 nor P-384");
     }
     return take_numbers(&n, out, fault);
-}
-
-/* Base64 with any white space in it. Gives the length, or -1. */
-static int base64_read(struct qm_span text, uint8_t to[QM_AK_MAX])
-{
-    uint8_t packed[QM_AK_MAX];
-    int n = 0, padding = 0;
-    for (size_t i = 0; i < text.len; i++) {
-        uint8_t c = text.p[i];
-        if (c == ' ' || c == '\t' || c == '\n' || c == '\r')
-            continue;
-        if (c == '=' ? ++padding > 2 : padding != 0)
-            return -1;
-        if (n == QM_AK_MAX)
-            return -1;
-        packed[n++] = c;
-    }
-    /* EVP_DecodeBlock refuses other characters and lengths; it counts the padding as bytes. */
-    if (n == 0)
-        return -1;
-    int len = EVP_DecodeBlock(to, packed, n);
-    return len < padding ? -1 : len - padding;
 }
 
 /* ---- PEM ------------------------------------------------------------------------------------------------------------- */
@@ -223,8 +202,8 @@ qm_err qm_ak_read(struct qm_span text, struct qm_ak *ak, struct qm_enrolment *ou
     if (text.len >= sizeof pem - 1 && memcmp(text.p, pem, sizeof pem - 1) == 0)
         return read_pem(text, out, fault);
     uint8_t bytes[QM_AK_MAX];
-    int len = base64_read(text, bytes);
-    if (len <= 0)
+    size_t len;
+    if (!qm_base64_read(text, bytes, sizeof bytes, &len))
         return refuse(fault, "the AK is neither PEM nor base64 of a TPM2B_PUBLIC or TPMT_PUBLIC");
-    return read_tpm_public((struct qm_span){bytes, (size_t)len}, ak, out, fault);
+    return read_tpm_public((struct qm_span){bytes, len}, ak, out, fault);
 }

@@ -1,6 +1,5 @@
 #include "tools/gen_machine.h"
 
-#include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -85,12 +84,12 @@ void qm_gen_machine_enroll(struct qm_out *o, uint64_t seed, uint64_t machine,
 {
     const struct qm_gen_image *im = qm_gen_image_at(qm_gen_image_of(seed, machine));
     char text[QM_GEN_ID_MAX];
-    uint8_t base64[4 * ((QM_GEN_PUBLIC_MAX + 2) / 3) + 1];
     qm_gen_machine_id(seed, machine, text);
-    EVP_EncodeBlock(base64, key->public, (int)key->public_len);
     qm_out_text(o, "{\"id\":");
     put_json_text(o, text);
-    put_json_member(o, "ak", (const char *)base64);
+    qm_out_text(o, ",\"ak\":\"");
+    qm_out_base64(o, key->public, key->public_len);
+    qm_out_char(o, '"');
     if (im->grouped)
         put_json_member(o, "group", im->name);
     snprintf(text, sizeof text, "r%02u",
