@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "tests/craft.h"
+#include "tools/answer.h"
 #include "tools/enrolment.h"
 
 static struct qm_enrolment *e;
@@ -557,4 +558,23 @@ Test(enrolment, any_line, .timeout = 120)
         }
     }
     cr_expect_gt(n, 100);
+}
+
+/* Computed by another implementation (Python's hmac). */
+Test(answer, proof)
+{
+    uint8_t credential[QM_CREDENTIAL_SIZE], challenge[QM_CHALLENGE_SIZE], proof[QM_PROOF_SIZE], expected[QM_PROOF_SIZE];
+    char longest[QM_ID_MAX + 1];
+    struct qm_fault fault = {0};
+    for (unsigned i = 0; i < sizeof credential; i++)
+        credential[i] = (uint8_t)i;
+    for (unsigned i = 0; i < sizeof challenge; i++)
+        challenge[i] = (uint8_t)(0xa0 + i);
+    cr_assert(qm_hex_read("c7bafff32f76350d89f62e171aa5c5d6ee83f77f9b49d34799b6cee6c7199826", expected, sizeof expected));
+    cr_assert_eq(qm_answer_proof(credential, challenge, (struct qm_span){(const uint8_t *)"web-eu1-000042", 14}, proof, &fault), QM_OK);
+    cr_expect_arr_eq(proof, expected, sizeof proof);
+    memset(longest, 'a', sizeof longest);
+    for (size_t len = QM_ID_MAX - 1; len <= QM_ID_MAX + 1; len++)
+        cr_expect_eq(qm_answer_proof(credential, challenge, (struct qm_span){(const uint8_t *)longest, len}, proof, &fault),
+                     len <= QM_ID_MAX ? QM_OK : QM_E_LIMIT);
 }
