@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
@@ -16,18 +15,7 @@
 #include "codec/text.h"
 #include "ingest/ingest.h"
 
-enum { TEXT_MAX = 1024, SENDERS_MAX = 1000 };
-
-QM_PRINTF(6, 7)
-static void say(qm_finding found, void *ctx, const char *check, enum qm_health health, const char *todo, const char *format, ...)
-{
-    char text[TEXT_MAX];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    found(ctx, check, health, text, todo);
-}
+enum { SENDERS_MAX = 1000 };
 
 /* ---- file systems ------------------------------------------------------------------------------------------------------ */
 
@@ -71,23 +59,23 @@ void qm_home_check_disk(const char *home, qm_finding found, void *ctx)
     struct statfs fs;
     struct statvfs v;
     if (statfs(home, &fs) != 0 || statvfs(home, &v) != 0) {
-        say(found, ctx, check, QM_HEALTH_FAIL, "see that the home can be reached", "cannot be looked at: %s", strerrordesc_np(errno));
+        qm_find(found, ctx, check, QM_HEALTH_FAIL, "see that the home can be reached", "cannot be looked at: %s", strerrordesc_np(errno));
         return;
     }
     name = qm_file_system_remote(magic_of(&fs));
     if (name != NULL)
-        say(found, ctx, check, QM_HEALTH_FAIL, "move the home to a disk of this machine", "the home lies on %s, over the network", name);
+        qm_find(found, ctx, check, QM_HEALTH_FAIL, "move the home to a disk of this machine", "the home lies on %s, over the network", name);
     else if (magic_of(&fs) == MAGIC_FUSE)
-        say(found, ctx, check, QM_HEALTH_WARN, "make sure that it is local, and keeps locks and syncs",
+        qm_find(found, ctx, check, QM_HEALTH_WARN, "make sure that it is local, and keeps locks and syncs",
             "the home lies on a file system in user space (FUSE)");
     else if (magic_of(&fs) == MAGIC_TMPFS)
-        say(found, ctx, check, QM_HEALTH_WARN, "move the home to a disk", "the home lies in memory (tmpfs), and is gone after a reboot");
+        qm_find(found, ctx, check, QM_HEALTH_WARN, "move the home to a disk", "the home lies in memory (tmpfs), and is gone after a reboot");
     else
-        say(found, ctx, check, QM_HEALTH_PASS, NULL, "local");
+        qm_find(found, ctx, check, QM_HEALTH_PASS, NULL, "local");
     const double free_mib = (double)v.f_bavail * (double)v.f_frsize / (1 << 20);
     const double share = v.f_blocks != 0 ? 100.0 * (double)v.f_bavail / (double)v.f_blocks : 0;
     const bool low = free_mib < 1024 || share < 5, out = free_mib < 64;
-    say(found, ctx, "free space", out ? QM_HEALTH_FAIL : low ? QM_HEALTH_WARN : QM_HEALTH_PASS,
+    qm_find(found, ctx, "free space", out ? QM_HEALTH_FAIL : low ? QM_HEALTH_WARN : QM_HEALTH_PASS,
         low ? "make room: a run that cannot write records nothing" : NULL, "%.0f MiB, %.0f %%", free_mib, share);
 }
 
@@ -109,15 +97,15 @@ static void check_closed(int home, const char *name, mode_t kind, mode_t open_bi
         if (errno == ENOENT && strcmp(name, "fleet.tbl") == 0)
             return;
         *all = false;
-        say(found, ctx, "permissions", QM_HEALTH_FAIL, "restore it from a backup, or make a new home and enroll again", "%s: %s", name,
+        qm_find(found, ctx, "permissions", QM_HEALTH_FAIL, "restore it from a backup, or make a new home and enroll again", "%s: %s", name,
             strerrordesc_np(errno));
     } else if ((st.st_mode & S_IFMT) != kind) {
         *all = false;
-        say(found, ctx, "permissions", QM_HEALTH_FAIL, "remove it: quotemill makes its own", "%s is not what it should be (mode %o)", name,
+        qm_find(found, ctx, "permissions", QM_HEALTH_FAIL, "remove it: quotemill makes its own", "%s is not what it should be (mode %o)", name,
             st.st_mode);
     } else if ((st.st_mode & open_bits) != 0) {
         *all = false;
-        say(found, ctx, "permissions", QM_HEALTH_FAIL, "take the rights of others away: chmod o-rwx,g-w", "%s has mode %o", name,
+        qm_find(found, ctx, "permissions", QM_HEALTH_FAIL, "take the rights of others away: chmod o-rwx,g-w", "%s has mode %o", name,
             st.st_mode & 07777);
     }
 }
@@ -130,21 +118,21 @@ static bool check_dropped_into(int at, const char *name, const char *shown, qm_f
     if (fstatat(at, name, &st, AT_SYMLINK_NOFOLLOW) != 0) {
         if (!top)
             return true; /* it went away meanwhile */
-        say(found, ctx, check, QM_HEALTH_FAIL, "make it: mkdir -m 1770", "%s: %s", shown, strerrordesc_np(errno));
+        qm_find(found, ctx, check, QM_HEALTH_FAIL, "make it: mkdir -m 1770", "%s: %s", shown, strerrordesc_np(errno));
         return false;
     }
     if (!S_ISDIR(st.st_mode)) {
         if (top)
-            say(found, ctx, check, QM_HEALTH_FAIL, "make it a directory", "%s is no directory", shown);
+            qm_find(found, ctx, check, QM_HEALTH_FAIL, "make it a directory", "%s is no directory", shown);
         return !top;
     }
     if ((st.st_mode & S_IWOTH) != 0) {
-        say(found, ctx, check, QM_HEALTH_FAIL, "let a group of senders write there, and nobody else: chmod o-w", "%s can be written by everybody",
+        qm_find(found, ctx, check, QM_HEALTH_FAIL, "let a group of senders write there, and nobody else: chmod o-w", "%s can be written by everybody",
             shown);
         return false;
     }
     if ((st.st_mode & S_IWGRP) != 0 && (st.st_mode & S_ISVTX) == 0) {
-        say(found, ctx, check, QM_HEALTH_WARN, "chmod +t, or a subdirectory for each sender",
+        qm_find(found, ctx, check, QM_HEALTH_WARN, "chmod +t, or a subdirectory for each sender",
             "whoever writes into %s can take away what others put there", shown);
         return false;
     }
@@ -170,7 +158,7 @@ static void check_spool(int home, qm_finding found, void *ctx)
     else if (fd >= 0)
         close(fd);
     if (all)
-        say(found, ctx, "spool", QM_HEALTH_PASS, NULL, "closed to others; senders cannot take away each other's files");
+        qm_find(found, ctx, "spool", QM_HEALTH_PASS, NULL, "closed to others; senders cannot take away each other's files");
 }
 
 void qm_home_check_modes(const char *home, qm_finding found, void *ctx)
@@ -179,18 +167,18 @@ void qm_home_check_modes(const char *home, qm_finding found, void *ctx)
     struct stat st;
     const int fd = open(home, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0 || fstat(fd, &st) != 0) {
-        say(found, ctx, "permissions", QM_HEALTH_FAIL, "run it as the user of the home", "cannot open the home: %s", strerrordesc_np(errno));
+        qm_find(found, ctx, "permissions", QM_HEALTH_FAIL, "run it as the user of the home", "cannot open the home: %s", strerrordesc_np(errno));
         if (fd >= 0)
             close(fd);
         return;
     }
     if ((st.st_mode & (S_IRWXO | S_IWGRP)) != 0) {
         all = false;
-        say(found, ctx, "permissions", QM_HEALTH_FAIL, "close it: chmod 750", "the home has mode %o", st.st_mode & 07777);
+        qm_find(found, ctx, "permissions", QM_HEALTH_FAIL, "close it: chmod 750", "the home has mode %o", st.st_mode & 07777);
     }
     if (st.st_uid != geteuid() && geteuid() != 0) {
         all = false;
-        say(found, ctx, "permissions", QM_HEALTH_WARN, "run quotemill as the user of the home", "the home is not yours (uid %u, not %u)",
+        qm_find(found, ctx, "permissions", QM_HEALTH_WARN, "run quotemill as the user of the home", "the home is not yours (uid %u, not %u)",
             st.st_uid, geteuid());
     }
     check_closed(fd, "fleet.db", S_IFREG, S_IRWXO | S_IWGRP, found, ctx, &all);
@@ -199,7 +187,7 @@ void qm_home_check_modes(const char *home, qm_finding found, void *ctx)
     check_closed(fd, "quarantine", S_IFDIR, S_IRWXO | S_IRWXG, found, ctx, &all);
     check_closed(fd, "held", S_IFDIR, S_IRWXO | S_IRWXG, found, ctx, &all);
     if (all)
-        say(found, ctx, "permissions", QM_HEALTH_PASS, NULL, "the home is closed to others");
+        qm_find(found, ctx, "permissions", QM_HEALTH_PASS, NULL, "the home is closed to others");
     check_spool(fd, found, ctx);
     close(fd);
 }
@@ -210,12 +198,12 @@ void qm_home_check_clock(uint64_t now_ms, uint64_t last_run_end_ms, qm_finding f
 {
     struct timex t = {0};
     if (now_ms < last_run_end_ms)
-        say(found, ctx, "clock", QM_HEALTH_FAIL, "set the clock: runs raise no unmeasured and end with 3 until it has caught up",
+        qm_find(found, ctx, "clock", QM_HEALTH_FAIL, "set the clock: runs raise no unmeasured and end with 3 until it has caught up",
             "%llu s behind the end of the last run", (unsigned long long)((last_run_end_ms - now_ms) / 1000));
     else if (adjtimex(&t) == TIME_ERROR || (t.status & STA_UNSYNC) != 0)
-        say(found, ctx, "clock", QM_HEALTH_WARN, "let a time service set it", "the kernel does not know that it is synchronized");
+        qm_find(found, ctx, "clock", QM_HEALTH_WARN, "let a time service set it", "the kernel does not know that it is synchronized");
     else
-        say(found, ctx, "clock", QM_HEALTH_PASS, NULL, "synchronized, and not behind the last run");
+        qm_find(found, ctx, "clock", QM_HEALTH_PASS, NULL, "synchronized, and not behind the last run");
 }
 
 void qm_home_check_kernel(qm_finding found, void *ctx)
@@ -226,9 +214,9 @@ void qm_home_check_kernel(qm_finding found, void *ctx)
     if (fd >= 0)
         close(fd);
     else
-        say(found, ctx, "kernel", QM_HEALTH_WARN, "Linux 5.6 or later, and no filter that forbids it", "no openat2: %s", strerrordesc_np(errno));
+        qm_find(found, ctx, "kernel", QM_HEALTH_WARN, "Linux 5.6 or later, and no filter that forbids it", "no openat2: %s", strerrordesc_np(errno));
     if (qm_uring_probe(why, sizeof why))
-        say(found, ctx, "kernel", QM_HEALTH_PASS, NULL, "io_uring can be used");
+        qm_find(found, ctx, "kernel", QM_HEALTH_PASS, NULL, "io_uring can be used");
     else
-        say(found, ctx, "kernel", QM_HEALTH_WARN, "small files are read more slowly; nothing else depends on it", "no io_uring: %.200s", why);
+        qm_find(found, ctx, "kernel", QM_HEALTH_WARN, "small files are read more slowly; nothing else depends on it", "no io_uring: %.200s", why);
 }

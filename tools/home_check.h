@@ -2,12 +2,7 @@
 #ifndef QM_HOME_CHECK_H
 #define QM_HOME_CHECK_H
 
-#include "codec/error.h"
-
-enum qm_health { QM_HEALTH_PASS, QM_HEALTH_WARN, QM_HEALTH_FAIL };
-
-/* text: what was found; todo: what to do about it, NULL where there is nothing. */
-typedef void (*qm_finding)(void *ctx, const char *check, enum qm_health health, const char *text, const char *todo);
+#include "tools/finding.h"
 
 /* The name of a file system that lies on another machine, by its magic number (statfs): it may not lock or sync what it says it does.
  * NULL: it is not known to be one. */
