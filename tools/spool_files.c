@@ -147,32 +147,6 @@ int spool_make_dirs(int fd, const char *rel, mode_t mode)
     return qm_open_beneath(fd, rel, O_RDONLY | O_DIRECTORY);
 }
 
-bool spool_write(int fd, const void *bytes, size_t len)
-{
-    const char *p = bytes;
-    while (len != 0) {
-        ssize_t n = write(fd, p, len);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0) {
-            errno = n == 0 ? EIO : errno;
-            return false;
-        }
-        p += n;
-        len -= (size_t)n;
-    }
-    return true;
-}
-
-bool spool_rename_new(int from_fd, const char *from, int to_fd, const char *to)
-{
-    if (renameat2(from_fd, from, to_fd, to, RENAME_NOREPLACE) == 0)
-        return true;
-    if (errno != EINVAL && errno != ENOSYS)
-        return false;
-    return linkat(from_fd, from, to_fd, to, 0) == 0 && unlinkat(from_fd, from, 0) == 0;
-}
-
 static bool copy_bytes(int from, int to)
 {
     char *buffer = malloc(COPY_BYTES);

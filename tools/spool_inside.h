@@ -130,9 +130,6 @@ unsigned spool_type(int fd, const char *name, unsigned char d_type);
 
 /* Opens rel below fd, making what is missing with mode. -1 with errno. */
 int spool_make_dirs(int fd, const char *rel, mode_t mode);
-bool spool_write(int fd, const void *bytes, size_t len);
-/* Renames without overwriting, also where the file system cannot do that at once. False with errno; EEXIST: there is one. */
-bool spool_rename_new(int from_fd, const char *from, int to_fd, const char *to);
 /* Moves a file to another directory, maybe of another file system: whole there and synced before it is gone here. A file that is
  * there under that name is an earlier try. */
 bool spool_move(int from_fd, const char *from, int to_fd, const char *to);
@@ -140,6 +137,12 @@ bool spool_move(int from_fd, const char *from, int to_fd, const char *to);
 void spool_put_back(struct qm_spool *sp, const struct spool_place *p, const char *rel, int to_fd, int from_fd, const char *base);
 /* Everything below .taken-RUN but .done goes back, its directories are removed. */
 void spool_back_tree(struct qm_spool *sp, const struct spool_place *p, int taken);
+
+/* ---- spool_write.c ---- */
+
+bool spool_write(int fd, const void *bytes, size_t len);
+/* Renames without overwriting, also where the file system cannot do that at once. False with errno; EEXIST: there is one. */
+bool spool_rename_new(int from_fd, const char *from, int to_fd, const char *to);
 
 /* ---- spool_finish.c ---- */
 
