@@ -11,6 +11,13 @@
 
 enum { OPTIONS_MAX = 40, LONG_BASE = 256, HELP_KEY = LONG_BASE + OPTIONS_MAX, HELP_COLUMN = 26, HELP_WIDTH = 100, CHOICES_CAP = 60 };
 
+static const char *program = "quotemill";
+
+void qm_program_is(const char *name)
+{
+    program = name;
+}
+
 static void print_wrapped(const char *text)
 {
     int column = HELP_COLUMN;
@@ -60,7 +67,7 @@ static void print_option(const struct qm_option *o)
 
 static void print_help(const struct qm_usage *usage, const struct qm_option *options, size_t count)
 {
-    printf("Usage: quotemill %s [options]%s%s\n%s\n\nOptions:\n", usage->command, usage->operands[0] != '\0' ? " " : "",
+    printf("Usage: %s %s [options]%s%s\n%s\n\nOptions:\n", program, usage->command, usage->operands[0] != '\0' ? " " : "",
            usage->operands, usage->summary);
     for (size_t i = 0; i < count; i++)
         print_option(&options[i]);
@@ -145,9 +152,9 @@ static int complain_option(const struct qm_usage *usage, const struct option *lo
     if (optopt != 0 && value_missing)
         return qm_complain_usage(usage->command, "-%c wants a value", optopt);
     if (optopt != 0)
-        return qm_complain_usage(usage->command, "there is no option -%c; see quotemill %s --help", optopt, usage->command);
-    return qm_complain_usage(usage->command, "there is no option '%.64s', or several begin so; see quotemill %s --help",
-                             argv[optind - 1], usage->command);
+        return qm_complain_usage(usage->command, "there is no option -%c; see %s %s --help", optopt, program, usage->command);
+    return qm_complain_usage(usage->command, "there is no option '%.64s', or several begin so; see %s %s --help",
+                             argv[optind - 1], program, usage->command);
 }
 
 bool qm_options_parse(const struct qm_usage *usage, const struct qm_option *options, size_t count, int argc, char **argv,
@@ -193,7 +200,7 @@ bool qm_options_parse(const struct qm_usage *usage, const struct qm_option *opti
     *first_operand = optind;
     *exit_code = QM_EXIT_USAGE;
     if (operands < min_operands) {
-        qm_complain_usage(usage->command, "%s is missing; see quotemill %s --help", usage->operands, usage->command);
+        qm_complain_usage(usage->command, "%s is missing; see %s %s --help", usage->operands, program, usage->command);
         return false;
     }
     if (max_operands >= 0 && operands > max_operands) {
@@ -243,7 +250,7 @@ static void print_line(const char *command, const char *text)
     struct qm_out o = qm_out_init(line, sizeof line - 1);
     qm_out_line(&o, (struct qm_span){(const uint8_t *)text, strlen(text)});
     line[o.len] = '\0';
-    fprintf(stderr, "quotemill%s%s: %s\n", command[0] != '\0' ? " " : "", command, line);
+    fprintf(stderr, "%s%s%s: %s\n", program, command[0] != '\0' ? " " : "", command, line);
 }
 
 int qm_complain(const char *command, const struct qm_fault *fault)
@@ -267,6 +274,6 @@ int qm_stdout_close(const char *command)
 {
     if (fflush(stdout) == 0 && !ferror(stdout))
         return QM_EXIT_OK;
-    fprintf(stderr, "quotemill %s: cannot write to standard output: %s\n", command, strerrordesc_np(errno));
+    fprintf(stderr, "%s %s: cannot write to standard output: %s\n", program, command, strerrordesc_np(errno));
     return QM_EXIT_ENVIRONMENT;
 }

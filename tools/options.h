@@ -33,6 +33,9 @@ struct qm_usage {
     const char *text;     /* what else the help says, ends with a newline; may be NULL */
 };
 
+/* Whose commands they are, in help and complaints; static text. Not called: quotemill's. */
+void qm_program_is(const char *name);
+
 /* Parses argv (argv[0] is the command's name). True: go on, operands are argv[*first_operand .. argc). False: *exit_code is
  * what to end with (0 after --help, 2 after one line on stderr). min_operands/max_operands are checked (max -1: any). */
 bool qm_options_parse(const struct qm_usage *usage, const struct qm_option *options, size_t count, int argc, char **argv,
