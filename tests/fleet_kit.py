@@ -2,7 +2,7 @@
 
 Not a test. The program runs under libfaketime with a clock that stands still, so that every time it notes is known to the
 millisecond; files that it makes get that time too, since the file system's clock is not told."""
-import datetime, glob, json, os, shutil, subprocess, sys, tempfile, time
+import datetime, glob, json, os, re, shutil, subprocess, sys, tempfile, time
 from collections import namedtuple
 
 SECOND, MINUTE, HOUR, DAY = 1000, 60_000, 3_600_000, 86_400_000
@@ -18,6 +18,13 @@ Quote = namedtuple('Quote', _fields, defaults=_fields.values())
 def libfaketime():
     found = sorted(glob.glob('/usr/lib/*/faketime/libfaketimeMT.so.1') + glob.glob('/usr/lib*/faketime/libfaketimeMT.so.1'))
     return found[0] if found else None
+
+
+def sanitizer(program):
+    """The library of a sanitizer that the program was built with, which wants to be loaded before any other; '' for none."""
+    linked = subprocess.run(['ldd', program], capture_output=True, text=True).stdout
+    found = re.search(r'lib[at]san\.so\S* => (\S+)', linked)
+    return found.group(1) if found else ''
 
 
 class Maker:
@@ -105,7 +112,7 @@ class Home:
         os.makedirs(self.spool, exist_ok=True)
         self.now, self.files = START, 0
         self.env = {k: v for k, v in os.environ.items() if not k.startswith('QM_')}
-        self.env.update(QUOTEMILL_HOME=self.path, TZ='UTC', LC_ALL='C.UTF-8', LD_PRELOAD=libfaketime(), DONT_FAKE_MONOTONIC='1',
+        self.env.update(QUOTEMILL_HOME=self.path, TZ='UTC', LC_ALL='C.UTF-8', LD_PRELOAD=f'{sanitizer(self.program)} {libfaketime()}'.strip(), DONT_FAKE_MONOTONIC='1',
                         FAKETIME_DONT_FAKE_MONOTONIC='1', NO_FAKE_STAT='1', FAKETIME_NO_CACHE='0')
 
     def init(self):
