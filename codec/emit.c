@@ -97,6 +97,20 @@ void qm_emit_key(struct qm_emit *e, const char *key)
     qm_out_text(e->out, "\":");
 }
 
+void qm_emit_key_u64(struct qm_emit *e, uint64_t key)
+{
+    assert(e->depth > 0 && !e->level[e->depth - 1].array);
+    const bool first = e->level[e->depth - 1].count++ == 0;
+    if (!e->json) {
+        msgpack_packer pk = packer(e);
+        msgpack_pack_uint64(&pk, key);
+        return;
+    }
+    qm_out_text(e->out, first ? "\"" : ",\"");
+    qm_out_u64(e->out, key);
+    qm_out_text(e->out, "\":");
+}
+
 void qm_emit_name(struct qm_emit *e, const char *text)
 {
     element(e);
@@ -143,6 +157,18 @@ void qm_emit_bytes(struct qm_emit *e, const uint8_t *p, size_t len)
     msgpack_packer pk = packer(e);
     msgpack_pack_bin(&pk, len);
     msgpack_pack_bin_body(&pk, p, len);
+}
+
+void qm_emit_base64(struct qm_emit *e, const uint8_t *p, size_t len)
+{
+    if (!e->json) {
+        qm_emit_bytes(e, p, len);
+        return;
+    }
+    element(e);
+    qm_out_char(e->out, '"');
+    qm_out_base64(e->out, p, len);
+    qm_out_char(e->out, '"');
 }
 
 void qm_emit_u64(struct qm_emit *e, uint64_t v)

@@ -441,6 +441,28 @@ static void tree(struct qm_emit *e, uint64_t *rng, unsigned depth)
     }
 }
 
+Test(emit, numbers_as_keys_and_base64)
+{
+    static const uint8_t bytes[] = {0xfb, 0xff, 0x00, 0x01};
+    static const char packed[] = "\xde\0\2\xcc\xc8\xc4\4\xfb\xff\0\1\0\xc0";
+    char text[64];
+    for (unsigned json = 0; json < 2; json++) {
+        struct qm_out o = qm_out_init(text, sizeof text);
+        struct qm_emit e = qm_emit_init(&o, json != 0);
+        qm_emit_map(&e);
+        qm_emit_key_u64(&e, 200);
+        qm_emit_base64(&e, bytes, sizeof bytes);
+        qm_emit_key_u64(&e, 0);
+        qm_emit_null(&e);
+        qm_emit_end(&e);
+        qm_out_char(&o, '\0');
+        if (json != 0)
+            cr_expect_str_eq(text, "{\"200\":\"+/8AAQ==\",\"0\":null}");
+        else
+            cr_expect_arr_eq(text, packed, sizeof packed - 1);
+    }
+}
+
 Test(emit, both_forms_of_any_tree)
 {
     uint64_t seed = craft_seed("both_forms_of_any_tree");
