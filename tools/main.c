@@ -1,7 +1,5 @@
 /* quotemill: finds the command and runs it. */
-#include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "codec/error.h"
@@ -45,18 +43,9 @@ static int help(void)
     return qm_stdout_close("help");
 }
 
-/* A standard descriptor that came closed would become the next file that is opened, a database among them. It is taken here, the wrong
- * way round, so that what reads or writes it fails. */
-static void hold_standard_descriptors(void)
-{
-    for (int fd = 0; fd <= 2; fd++)
-        if (fcntl(fd, F_GETFD) == -1 && open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd)
-            exit(QM_EXIT_ENVIRONMENT);
-}
-
 int main(int argc, char **argv)
 {
-    hold_standard_descriptors();
+    qm_standard_descriptors_hold();
     if (argc < 2) {
         fputs("quotemill: a command is missing; see quotemill --help\n", stderr);
         return QM_EXIT_USAGE;

@@ -2,6 +2,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -111,6 +112,15 @@ static bool take_value(const struct qm_usage *usage, const struct qm_option *o, 
     case QM_OPT_TEXT:
         *(const char **)o->to = text;
         return true;
+    case QM_OPT_LIST: {
+        struct qm_option_list *list = o->to;
+        if (list->count == list->max) {
+            qm_complain_usage(usage->command, "--%s can be given %zu times", o->name, list->max);
+            return false;
+        }
+        list->value[list->count++] = text;
+        return true;
+    }
     case QM_OPT_COUNT:
         if (parse_count(o, text))
             return true;
@@ -276,4 +286,11 @@ int qm_stdout_close(const char *command)
         return QM_EXIT_OK;
     fprintf(stderr, "%s %s: cannot write to standard output: %s\n", program, command, strerrordesc_np(errno));
     return QM_EXIT_ENVIRONMENT;
+}
+
+void qm_standard_descriptors_hold(void)
+{
+    for (int fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) == -1 && open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd)
+            exit(QM_EXIT_ENVIRONMENT);
 }

@@ -13,6 +13,12 @@ enum qm_option_kind {
     QM_OPT_SHARE,  /* to: double *, 0 to 1 */
     QM_OPT_CHOICE, /* to: const char **, one of choices (NULL-terminated) */
     QM_OPT_TALLY,  /* to: unsigned *, counts its uses (-v -v) */
+    QM_OPT_LIST,   /* to: struct qm_option_list *, may be given again */
+};
+
+struct qm_option_list {
+    const char **value; /* room for max */
+    size_t count, max;
 };
 
 struct qm_option {
@@ -35,6 +41,10 @@ struct qm_usage {
 
 /* Whose commands they are, in help and complaints; static text. Not called: quotemill's. */
 void qm_program_is(const char *name);
+
+/* First thing in main. A standard descriptor that came closed would become the next file that is opened, a database among them. It is
+ * taken here, the wrong way round, so that what reads or writes it fails. */
+void qm_standard_descriptors_hold(void);
 
 /* Parses argv (argv[0] is the command's name). True: go on, operands are argv[*first_operand .. argc). False: *exit_code is
  * what to end with (0 after --help, 2 after one line on stderr). min_operands/max_operands are checked (max -1: any). */
