@@ -15,6 +15,7 @@ BELOW = {'codec': {'codec'}, 'engine': {'engine', 'codec'}, 'ingest': {'ingest',
 
 # Headers of libraries, and of what only some may do; who may include them. The first pattern that fits a header decides.
 HOMES = [
+    ('tss2/*', ['tools/collect/tpm_*']),
     ('sqlite3.h', ['tools/store_*', 'tools/json_read.c']),
     ('liburing*', ['ingest/ring_reader.c']),
     ('xxh*.h', ['engine/table_format.h']),

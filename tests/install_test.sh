@@ -5,14 +5,14 @@ set -eu
 dest=$(mktemp -d)
 trap 'rm -rf "$dest"' EXIT
 DESTDIR=$dest meson install -C "$1" --no-rebuild >/dev/null
-for f in bin/quotemill share/man/man1/quotemill.1 share/bash-completion/completions/quotemill share/doc/quotemill/README.md \
+for f in bin/quotemill bin/quotemill-collect share/man/man1/quotemill.1 share/bash-completion/completions/quotemill share/doc/quotemill/README.md \
     share/doc/quotemill/crontab lib/systemd/system/quotemill.service lib/systemd/system/quotemill.timer lib/tmpfiles.d/quotemill.conf \
     lib/sysusers.d/quotemill.conf; do
   [ -f "$dest/usr/local/$f" ] || { echo "not installed: $f"; exit 1; }
 done
 "$dest/usr/local/bin/quotemill" --version
 n=$(find "$dest" -type f | wc -l)
-[ "$n" = 10 ] || { echo "$n files installed, 10 expected:"; find "$dest" -type f; exit 1; }
+[ "$n" = 11 ] || { echo "$n files installed, 11 expected:"; find "$dest" -type f; exit 1; }
 if command -v man >/dev/null; then
   said=$(man --warnings -l "$dest/usr/local/share/man/man1/quotemill.1" 2>&1 >/dev/null)
   [ -z "$said" ] || { echo "man: $said"; exit 1; }

@@ -1,0 +1,44 @@
+/* The commands of quotemill-collect, a file each, and what they share. Every one parses its own arguments (argv[0] is the
+ * command's name) and gives the exit code of the program. */
+#ifndef QM_COLLECT_H
+#define QM_COLLECT_H
+
+#include "tools/options.h"
+
+int qm_collect_init(int argc, char **argv);
+int qm_collect_propose(int argc, char **argv);
+int qm_collect_once(int argc, char **argv);
+
+/* Options of most commands. */
+struct qm_collect {
+    const char *state; /* NULL: the default */
+    const char *tcti;
+    uint64_t timeout_s;
+};
+#define QM_COLLECT_INIT                                                                                                        \
+    {                                                                                                                          \
+        .timeout_s = 60                                                                                                        \
+    }
+#define QM_STATE_OPTION(c)                                                                                                     \
+    {                                                                                                                          \
+        .name = "state", .kind = QM_OPT_TEXT, .to = &(c)->state, .value = "DIR",                                               \
+        .help = "what is remembered (else /var/lib/quotemill-collect)"                                                         \
+    }
+#define QM_TPM_OPTIONS(c)                                                                                                      \
+    {.name = "tcti",                                                                                                           \
+     .kind = QM_OPT_TEXT,                                                                                                      \
+     .to = &(c)->tcti,                                                                                                         \
+     .value = "NAME",                                                                                                          \
+     .help = "the way to the TPM, for example device:/dev/tpm0 or swtpm:host=localhost,port=2321 (else $QUOTEMILL_TCTI, else " \
+             "device:/dev/tpmrm0)"},                                                                                           \
+    {                                                                                                                          \
+        .name = "timeout", .kind = QM_OPT_COUNT, .to = &(c)->timeout_s, .value = "N", .min = 1, .max = 3600,                   \
+        .help = "seconds that the TPM may take for one command (60)"                                                           \
+    }
+
+/* Fills in the defaults. */
+void qm_collect_settle(struct qm_collect *c);
+/* "quotemill-collect COMMAND: text" on standard error, for people. */
+void qm_collect_note(const char *command, const char *format, ...) QM_PRINTF(2, 3);
+
+#endif

@@ -1,0 +1,14 @@
+/* What the TPM keeps for others to read: NV indices (Library part 3, 31). */
+#ifndef QM_TPM_NV_H
+#define QM_TPM_NV_H
+
+#include "tools/collect/tpm_link.h"
+
+/* Reads all of an index. *there false, and QM_OK: the TPM has none of that number. QM_E_LIMIT: it holds more than cap bytes. */
+qm_err qm_nv_read(struct qm_tpm *t, uint32_t index, uint8_t *to, size_t cap, size_t *len, bool *there,
+                  struct qm_fault *fault) QM_MUST_USE;
+/* The indices from first to last that there are, ascending, at most cap. */
+qm_err qm_nv_list(struct qm_tpm *t, uint32_t first, uint32_t last, uint32_t *to, size_t cap, size_t *count,
+                  struct qm_fault *fault) QM_MUST_USE;
+
+#endif
