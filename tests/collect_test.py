@@ -5,7 +5,7 @@ that fail in every way.
     collect_test.py QUOTEMILL QUOTEMILL_COLLECT [CASE…]
 
 Talks to simulators on the loopback interface only. Exit 77 with one line where swtpm or tpm2-tools are missing."""
-import base64, json, os, shutil, subprocess, sys, tempfile, time
+import base64, hashlib, hmac, json, os, shutil, subprocess, sys, tempfile, time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import gen_check, swtpm_test
 
@@ -124,7 +124,112 @@ def keys(folder):
     m.close()
 
 
-CASES = [keys]
+def make_tpm(folder, *how, platform=True):
+    """A TPM as its maker leaves it: with an endorsement key and its certificate, by swtpm_setup and a CA of our own. Gives the simulator's
+    folder and the CA's."""
+    os.makedirs(f'{folder}/state')
+    ca = f'{folder}/ca'
+    os.mkdir(ca)
+    with open(f'{folder}/localca.conf', 'w') as f:
+        f.write(f'statedir = {ca}\nsigningkey = {ca}/signkey.pem\nissuercert = {ca}/issuercert.pem\ncertserial = {ca}/certserial\n')
+    with open(f'{folder}/localca.options', 'w') as f:
+        f.write('--platform-manufacturer Test\n--platform-version 1\n--platform-model Test\n')
+    with open(f'{folder}/setup.conf', 'w') as f:
+        f.write(f'create_certs_tool = {shutil.which("swtpm_localca")}\ncreate_certs_tool_config = {folder}/localca.conf\n'
+                f'create_certs_tool_options = {folder}/localca.options\nactive_pcr_banks = sha256\n')
+    p = subprocess.run(['swtpm_setup', '--tpm2', '--tpm-state', f'{folder}/state', '--config', f'{folder}/setup.conf', '--pcr-banks', 'sha256',
+                        '--create-ek-cert', *how], capture_output=True)
+    if p.returncode != 0:
+        raise SystemExit('FAIL swtpm_setup: ' + (p.stdout + p.stderr).decode()[-500:])
+    return ca
+
+
+def name_of(public):
+    "the TPM Name of a TPM2B_PUBLIC"
+    return public[4:6] + hashlib.new({11: 'sha256', 12: 'sha384'}[int.from_bytes(public[4:6], 'big')], public[2:]).digest()
+
+
+def challenge(m, line, secret, **other):
+    "what the home sends, made by the TPM itself"
+    public, nonce = base64.b64decode(line['ek']), os.urandom(16)
+    name = name_of(base64.b64decode(line['ak']))
+    with open(f'{m.dir}/ek.pub', 'wb') as f:
+        f.write(public)
+    with open(f'{m.dir}/secret', 'wb') as f:
+        f.write(secret)
+    m.tpm('tpm2_makecredential', '-Q', '-u', f'{m.dir}/ek.pub', '-s', f'{m.dir}/secret', '-n', name.hex(), '-o', f'{m.dir}/credential')
+    m.tpm('tpm2_flushcontext', '-t')
+    b = open(f'{m.dir}/credential', 'rb').read()[8:]
+    n = 2 + int.from_bytes(b[:2], 'big')
+    return {'v': 1, 'kind': 'challenge', 'challenge': nonce.hex(), 'id': m.name, 'ak_name': name.hex(), 'ek_name': name_of(public).hex(),
+            'blob': base64.b64encode(b[:n]).decode(), 'secret': base64.b64encode(b[n:]).decode(), 'expires': int(time.time() * 1000) + 3600000, **other}
+
+
+def proof(secret, c):
+    return hmac.new(secret, b'quotemill-answer-v1' + bytes.fromhex(c['challenge']) + c['id'].encode(), hashlib.sha256).hexdigest()
+
+
+def credentials(folder):
+    "challenges for EKs of every template are answered; those for another key, damaged or for somebody else are not"
+    lines = {}
+    for kind in ('rsa', 'ecc'):
+        os.makedirs(f'{folder}/tpm-{kind}')
+        make_tpm(f'{folder}/tpm-{kind}', *(['--ecc'] if kind == 'ecc' else []))
+        m = Machine(folder, kind, swtpm_test.Tpm(f'{folder}/tpm-{kind}'), log=False)
+        eks = ['rsa2048', 'p256', 'rsa2048-high', 'p256-high'] if kind == 'rsa' else ['p384-high']
+        for ek in eks + [None]:
+            m.state = f'{m.dir}/{ek}'
+            p = m.init(*(['--ek', ek] if ek else ['--key', 'p256', '--key-file', 'ak']))
+            if not check(p.returncode == 0, f'{kind}, EK {ek}: init', text(p)):
+                continue
+            line = json.loads(p.stdout)
+            certs = [base64.b64decode(c) for c in line.get('ek_cert', [])]
+            check(len(certs) == (ek in (None, 'rsa2048', 'p384-high')), f'{kind}, EK {ek}: a certificate where the maker left one', len(certs))
+            for c in certs:
+                q = subprocess.run(['openssl', 'x509', '-inform', 'DER', '-noout', '-pubkey'], input=c, capture_output=True)
+                der = subprocess.run(['openssl', 'pkey', '-pubin', '-outform', 'DER'], input=q.stdout, capture_output=True).stdout
+                public = base64.b64decode(line['ek'])
+                point = public[-256:] if public[2:4] == b'\0\x01' else b'\4' + public[-98:-50] + public[-48:]
+                check(point in der, f'{kind}, EK {ek}: the certificate is of the key')
+            secret = os.urandom(32)
+            c = challenge(m, line, secret)
+            others = json.dumps({**c, 'id': 'another', 'blob': '!'}) + '\n\n'
+            p = m('activate', stdin=(others + json.dumps(c) + '\n').encode())
+            got = json.loads(p.stdout or b'{}')
+            check(p.returncode == 0 and got == {'v': 1, 'kind': 'answer', 'challenge': c['challenge'], 'id': m.name, 'proof': proof(secret, c)},
+                  f'{kind}, EK {ek}: the challenge is answered', text(p), got)
+            for b in (p.stdout, p.stderr):
+                check(secret not in b and secret.hex().encode() not in b.lower() and base64.b64encode(secret) not in b, f'{kind}, EK {ek}: no secret is shown')
+            lines[kind, ek] = m, m.state, line
+    m, m.state, line = lines['rsa', 'rsa2048']
+    secret = os.urandom(32)
+    c = challenge(m, line, secret)
+    blob = bytearray(base64.b64decode(c['blob']))
+    blob[20] ^= 1
+    enc = bytearray(base64.b64decode(c['secret']))
+    enc[20] ^= 1
+    foreign = challenge(lines['ecc', None][0], lines['ecc', None][2], secret)
+    short = challenge(m, line, os.urandom(20))
+    for change, why in (({'blob': base64.b64encode(blob).decode()}, 'another EK or another AK'), ({'secret': base64.b64encode(enc).decode()}, 'another EK or another AK'),
+                        ({'blob': c['blob'][:-4]}, 'damaged'), ({'blob': base64.b64encode(bytes(blob) + b'x').decode()}, 'damaged'), ({'blob': 7}, 'damaged'),
+                        ({'secret': '='}, 'damaged'), ({'challenge': c['challenge'][2:]}, 'damaged'), ({'challenge': 'x' + c['challenge'][1:]}, 'damaged'),
+                        ({'v': 2}, 'another version'), ({'id': 'another'}, 'no challenge for rsa (1 for others)'), ({'kind': 'answer'}, 'no challenge for rsa'),
+                        ({'ak_name': '000b' + '11' * 32}, 'another attestation key'), ({'ek_name': '000b' + '11' * 32}, 'another endorsement key'),
+                        ({'blob': foreign['blob'], 'secret': foreign['secret']}, 'another EK or another AK'),
+                        ({'blob': short['blob'], 'secret': short['secret']}, '20 bytes, not 32')):
+        p = m('activate', stdin=json.dumps({**c, **change}).encode())
+        check(p.returncode == 1 and p.stdout == b'' and why in text(p), f'refused: {why}', p.returncode, text(p))
+    for bad in (b'', b'nonsense', b'{', b'[1]', b'\0{}', b'x' * 70000, json.dumps(c).encode()[:-1]):
+        p = m('activate', stdin=bad)
+        check(p.returncode == 1 and p.stdout == b'' and p.stderr.count(b'\n') == 1, f'refused: {bad[:10]}', p.returncode, text(p))
+    check(m('activate', '/nowhere').returncode == 3, 'a file that is not there is an error')
+    p = m('activate', stdin=json.dumps({**c, 'expires': 1000}).encode())
+    check(p.returncode == 0 and 'expired' in text(p), 'an expired challenge is answered, with a word', text(p))
+    for kind in ('rsa', 'ecc'):
+        lines[kind, None][0].close()
+
+
+CASES = [keys, credentials]
 
 
 def main():

@@ -38,7 +38,7 @@ def pack(v):
 class Tpm:
     def __init__(self, folder):
         self.dir = folder
-        os.mkdir(f'{folder}/state')
+        os.makedirs(f'{folder}/state', exist_ok=True)
         for _ in range(50):
             port = random.randrange(20000, 40000)
             self.proc = subprocess.Popen(

@@ -14,6 +14,7 @@ static const struct {
 } commands[] = {
     {"init", qm_collect_init, "makes an attestation key, or takes one over, and proposes this machine"},
     {"propose", qm_collect_propose, "prints the proposal again"},
+    {"activate", qm_collect_activate, "answers a challenge of quotemill enroll --challenge"},
     {"once", qm_collect_once, "measures, and delivers one evidence record"},
 };
 

@@ -254,6 +254,18 @@ static qm_err open_session(struct qm_tpm *t, const struct qm_tpm_key *ek, uint16
     return err;
 }
 
+/* Is what the TPM said about the challenge? libtpms says failure of a secret that does not decrypt; a TPM that really failed does
+ * not answer the next command either. */
+static bool is_refusal(struct qm_tpm *t, const struct qm_tpm_key *ak, TSS2_RC code)
+{
+    if (code != TPM2_RC_FAILURE)
+        return code == TPM2_RC_INTEGRITY || code == TPM2_RC_VALUE || code == TPM2_RC_SIZE || code == TPM2_RC_ECC_POINT;
+    const TSS2_RC rc = Esys_ReadPublic(tpm_ask(t, "TPM2_ReadPublic"), ak->object, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, NULL,
+                                       NULL, NULL);
+    tpm_over(t);
+    return rc == TSS2_RC_SUCCESS;
+}
+
 qm_err qm_credential_open(struct qm_tpm *t, const struct qm_tpm_key *ak, const struct qm_ek *ek, struct qm_span blob,
                           struct qm_span secret, uint8_t credential[64], size_t *len, struct qm_fault *fault)
 {
@@ -284,10 +296,8 @@ qm_err qm_credential_open(struct qm_tpm *t, const struct qm_tpm_key *ak, const s
         const TSS2_RC rc = Esys_ActivateCredential(tpm_ask(t, "TPM2_ActivateCredential"), ak->object, key.object,
                                                    ESYS_TR_PASSWORD, by_password ? ESYS_TR_PASSWORD : session,
                                                    by_password ? session : ESYS_TR_NONE, &object, &encrypted, &opened);
-        const TSS2_RC code = tpm_code(rc);
         err = tpm_answer(t, rc, fault);
-        if (err != QM_OK &&
-            (code == TPM2_RC_INTEGRITY || code == TPM2_RC_VALUE || code == TPM2_RC_SIZE || code == TPM2_RC_ECC_POINT))
+        if (err != QM_OK && is_refusal(t, ak, tpm_code(rc)))
             err = qm_fail(fault, QM_E_REFUSED, 0,
                           "the challenge was made for another EK or another AK, or was altered on its way");
         tpm_flush(t, &session);
