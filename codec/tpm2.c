@@ -118,11 +118,12 @@ bool qm_signature_parse(struct qm_span bytes, struct qm_signature *out)
 }
 
 /* TPMT_SYM_DEF_OBJECT, TPMT_RSA_SCHEME, TPMT_ECC_SCHEME, TPMT_KDF_SCHEME: an algorithm, then what it needs. */
-static void symmetric_skip(struct qm_cur *c)
+static void symmetric_parse(struct qm_cur *c, struct qm_public *out)
 {
-    if (qm_cur_be16(c) != QM_TPM_ALG_NULL) {
-        qm_cur_be16(c); /* key bits */
-        qm_cur_be16(c); /* mode */
+    out->symmetric = qm_cur_be16(c);
+    if (out->symmetric != QM_TPM_ALG_NULL) {
+        out->symmetric_bits = qm_cur_be16(c);
+        out->symmetric_mode = qm_cur_be16(c);
     }
 }
 
@@ -140,22 +141,24 @@ static void scheme_parse(struct qm_cur *c, struct qm_public *out)
 static bool tpmt_public_parse(struct qm_cur *c, struct qm_public *out)
 {
     memset(out, 0, sizeof *out);
+    out->tpmt = (struct qm_span){c->p, qm_cur_left(c)};
     out->type = qm_cur_be16(c);
     out->name_alg = qm_cur_be16(c);
     out->attributes = qm_cur_be32(c);
-    qm_cur_tpm2b(c); /* authPolicy */
+    out->policy = qm_cur_tpm2b(c);
     if (out->type == QM_TPM_ALG_RSA) {
-        symmetric_skip(c);
+        symmetric_parse(c, out);
         scheme_parse(c, out);
         out->rsa_bits = qm_cur_be16(c);
         out->rsa_exponent = qm_cur_be32(c);
         out->a = qm_cur_tpm2b(c);
     } else if (out->type == QM_TPM_ALG_ECC) {
-        symmetric_skip(c);
+        symmetric_parse(c, out);
         scheme_parse(c, out);
         out->ecc_curve = qm_cur_be16(c);
-        if (qm_cur_be16(c) != QM_TPM_ALG_NULL)
-            qm_cur_be16(c); /* the KDF's hash */
+        out->kdf = qm_cur_be16(c);
+        if (out->kdf != QM_TPM_ALG_NULL)
+            qm_cur_be16(c); /* its hash */
         out->a = qm_cur_tpm2b(c);
         out->b = qm_cur_tpm2b(c);
     } else {

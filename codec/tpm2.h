@@ -9,6 +9,7 @@
 enum {
     QM_TPM_ALG_RSA = 0x0001,
     QM_TPM_ALG_SHA1 = 0x0004,
+    QM_TPM_ALG_AES = 0x0006,
     QM_TPM_ALG_SHA256 = 0x000b,
     QM_TPM_ALG_SHA384 = 0x000c,
     QM_TPM_ALG_SHA512 = 0x000d,
@@ -21,6 +22,7 @@ enum {
     QM_TPM_ALG_ECDSA = 0x0018,
     QM_TPM_ALG_ECDAA = 0x001a,
     QM_TPM_ALG_ECC = 0x0023,
+    QM_TPM_ALG_CFB = 0x0043,
     QM_TPM_ECC_NIST_P256 = 0x0003,
     QM_TPM_ECC_NIST_P384 = 0x0004,
 };
@@ -75,19 +77,26 @@ enum {
     QM_TPMA_FIXED_TPM = 1u << 1,
     QM_TPMA_FIXED_PARENT = 1u << 4,
     QM_TPMA_SENSITIVE_DATA_ORIGIN = 1u << 5,
+    QM_TPMA_USER_WITH_AUTH = 1u << 6,
+    QM_TPMA_ADMIN_WITH_POLICY = 1u << 7,
     QM_TPMA_RESTRICTED = 1u << 16,
     QM_TPMA_DECRYPT = 1u << 17,
     QM_TPMA_SIGN = 1u << 18,
 };
 struct qm_public {
-    uint16_t type;      /* QM_TPM_ALG_RSA or QM_TPM_ALG_ECC */
+    struct qm_span tpmt; /* all of it, without a size in front: what the Name is made of */
+    uint16_t type;       /* QM_TPM_ALG_RSA or QM_TPM_ALG_ECC */
     uint16_t name_alg;
     uint32_t attributes;
+    struct qm_span policy; /* authPolicy */
+    uint16_t symmetric;    /* of a storage key: how it wraps; QM_TPM_ALG_NULL, then bits and mode are 0 */
+    uint16_t symmetric_bits, symmetric_mode;
     uint16_t scheme;      /* QM_TPM_ALG_NULL where the key has none of its own */
     uint16_t scheme_hash; /* 0 where the scheme has none */
     uint16_t rsa_bits;
     uint32_t rsa_exponent; /* as it came: 0 means 65537 */
     uint16_t ecc_curve;
+    uint16_t kdf; /* ECC: QM_TPM_ALG_NULL where the key has none */
     struct qm_span a; /* RSA: modulus. ECC: x */
     struct qm_span b; /* ECC: y */
 };
