@@ -1,5 +1,4 @@
 /* enroll: lines of enrolments into the store, then the table. */
-#include <errno.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,16 +46,6 @@ struct worker {
     struct job *job;
     struct qm_json *json;
 };
-
-static void complain_line(const char *file, uint64_t line, const char *why)
-{
-    char shown[1024];
-    struct qm_out o = qm_out_init(shown, sizeof shown - 1);
-    qm_out_shown(&o, (struct qm_span){(const uint8_t *)file, strlen(file)});
-    shown[o.len] = '\0';
-    fprintf(stderr, "quotemill enroll: %s: line %llu: refused: %s\n", strcmp(file, "-") == 0 ? "standard input" : shown,
-            (unsigned long long)line, why);
-}
 
 static void parse(struct worker *w, struct line *l)
 {
@@ -115,7 +104,7 @@ static qm_err apply(struct job *j, struct line *l)
     return QM_OK;
 }
 
-static qm_err take_chunk(struct job *j, const char *file, struct qm_fault *fault)
+static qm_err take_chunk(struct job *j, const struct qm_lines *lines, struct qm_fault *fault)
 {
     qm_err err = parse_all(j, false, fault);
     for (size_t i = 0; err == QM_OK && i < j->line_count; i++)
@@ -128,7 +117,7 @@ static qm_err take_chunk(struct job *j, const char *file, struct qm_fault *fault
         err = apply(j, l);
         if (err == QM_E_REFUSED) {
             j->refused++;
-            complain_line(file, l->number, l->fault.text);
+            qm_lines_complain(&(struct qm_lines){.name = lines->name, .number = l->number}, "enroll", l->fault.text);
             err = QM_OK;
         } else if (err != QM_OK && fault != NULL) {
             *fault = l->fault;
@@ -142,58 +131,26 @@ static qm_err take_chunk(struct job *j, const char *file, struct qm_fault *fault
     return err;
 }
 
-static bool blank(const char *line, size_t len)
-{
-    for (size_t i = 0; i < len; i++)
-        if (line[i] != ' ' && line[i] != '\t' && line[i] != '\r')
-            return false;
-    return true;
-}
-
-/* Reads one line to the end of the chunk's text; what is over QM_LINE_MAX is read and dropped. False: the end of the file, and
- * nothing was there. */
-static bool read_line(FILE *in, struct job *j, struct line *l)
-{
-    char *to = j->text + j->text_len;
-    size_t len = 0;
-    bool any = false;
-    int c;
-    while ((c = getc_unlocked(in)) != EOF && c != '\n') {
-        any = true;
-        if (len <= QM_LINE_MAX)
-            to[len++] = (char)c;
-    }
-    if (len != 0 && len <= QM_LINE_MAX && to[len - 1] == '\r')
-        len--;
-    *l = (struct line){.text = to, .len = len, .enrolment = &j->enrolments[j->line_count]};
-    return any || c != EOF;
-}
-
 static qm_err take_file(struct job *j, const char *name, struct qm_fault *fault)
 {
-    FILE *in = strcmp(name, "-") == 0 ? stdin : fopen(name, "re");
-    if (in == NULL)
-        return qm_fail(fault, QM_E_IO, errno, "cannot open %s", name);
-    qm_err err = QM_OK;
-    struct line l;
-    for (uint64_t number = 1; err == QM_OK && read_line(in, j, &l); number++) {
-        if (blank(l.text, l.len))
-            continue;
-        l.number = number;
-        j->line[j->line_count++] = l;
-        j->text_len += l.len;
+    struct qm_lines lines;
+    qm_err err = qm_lines_open(&lines, name, fault);
+    if (err != QM_OK)
+        return err;
+    for (size_t len; err == QM_OK && qm_lines_next(&lines, j->text + j->text_len, &len);) {
+        j->line[j->line_count] = (struct line){
+            .text = j->text + j->text_len, .len = len, .number = lines.number, .enrolment = &j->enrolments[j->line_count]};
+        j->line_count++;
+        j->text_len += len;
         if (j->line_count == CHUNK_LINES || CHUNK_BYTES - j->text_len < QM_LINE_MAX + 2)
-            err = take_chunk(j, name, fault);
+            err = take_chunk(j, &lines, fault);
     }
-    if (err == QM_OK && ferror(in))
-        err = qm_fail(fault, QM_E_IO, errno, "cannot read %s", name);
-    if (err == QM_OK && j->line_count != 0)
-        err = take_chunk(j, name, fault);
+    if (err == QM_OK && !ferror(lines.in) && j->line_count != 0)
+        err = take_chunk(j, &lines, fault);
+    qm_err closed = qm_lines_close(&lines, err == QM_OK ? fault : NULL);
     if (j->progress)
         fputs("\r\033[K", stderr);
-    if (in != stdin)
-        fclose(in);
-    return err;
+    return err == QM_OK ? closed : err;
 }
 
 static void say(const struct job *j, uint64_t instances, uint64_t shared, bool json)

@@ -5,8 +5,9 @@
 #include "engine/kernel/key.h"
 #include "engine/table.h"
 #include "tools/json_read.h"
+#include "tools/line_read.h"
 
-enum { QM_GROUP_MAX = 128, QM_TAGS_MAX = 16 * 1024, QM_AK_MAX = 8 * 1024, QM_LINE_MAX = 64 * 1024 };
+enum { QM_GROUP_MAX = 128, QM_TAGS_MAX = 16 * 1024, QM_AK_MAX = 8 * 1024 };
 
 struct qm_enrolment {
     uint8_t id[QM_ID_MAX];
