@@ -410,12 +410,21 @@ Test(status, the_key_and_how_it_came)
     cr_expect_eq(key.earlier, 0);
     cr_expect(key.since_ms >= now && key.since_ms < now + 60 * MINUTE);
     cr_expect_neq(key.digest[0] | key.digest[1] | key.digest[2], 0);
-    home_change("UPDATE ak_history SET until_ms = 7; INSERT INTO ak_history VALUES(1, 1, 7, NULL, 'you', 'file', 0)");
+    home_change("UPDATE ak_history SET until_ms = 7; INSERT INTO ak_history(slot, ak, since_ms, who, how)"
+                " VALUES(1, 1, 7, 'you', 'file')");
     look();
     GOOD(qm_machine_key(&f, slot_of("a"), &key, &fault));
     cr_expect_str_eq(key.who, "you");
     cr_expect_eq(key.earlier, 1);
     cr_expect_eq(key.since_ms, 7);
+    cr_expect(!key.has_ek && key.bound[0] == '\0' && key.proven_ms == 0);
+    home_change("UPDATE ak_history SET how = 'credential', ek = x'" "0102030405060708" "0102030405060708" "0102030405060708" "0102030405060708"
+                "', bound = 'expected', proven_ms = 9 WHERE until_ms IS NULL");
+    look();
+    GOOD(qm_machine_key(&f, slot_of("a"), &key, &fault));
+    cr_expect_str_eq(key.how, "credential");
+    cr_expect_str_eq(key.bound, "expected");
+    cr_expect(key.has_ek && key.ek[1] == 2 && key.ek[31] == 8 && key.proven_ms == 9);
 }
 
 static unsigned alert_count;

@@ -404,6 +404,29 @@ Test(store, other_schemas)
     cannot_open(QM_E_STORE, "meta");
 }
 
+/* What a home of schema 2 has becomes one of schema 3; a copy of it as it was is kept. */
+Test(store, from_schema_2)
+{
+    char kept[600];
+    enroll(line_of("a", 0, baseline(1, "")));
+    qm_store_close(store);
+    store = NULL;
+    change("DROP TABLE challenge; DROP INDEX ak_history_ek; DROP INDEX journal_subject; ALTER TABLE ak_history DROP COLUMN ek;"
+           "ALTER TABLE ak_history DROP COLUMN bound; ALTER TABLE ak_history DROP COLUMN proven_ms;"
+           "UPDATE meta SET value = 2 WHERE key = 'schema'");
+    cr_assert_eq(qm_store_open(&store, home, false, &fault), QM_E_FORMAT);
+    cr_expect_not_null(strstr(fault.text, "older"), "%s", fault.text);
+    cr_assert_eq(qm_store_open(&store, home, true, &fault), QM_OK, "%s", fault.text);
+    cr_expect_eq(ask("SELECT value FROM meta WHERE key = 'schema'"), 3);
+    cr_expect_eq(ask("SELECT count(*) FROM ak_history WHERE how = 'file' AND ek IS NULL AND bound IS NULL AND proven_ms IS NULL"), 1);
+    cr_expect_eq(ask("SELECT count(*) FROM challenge"), 0);
+    snprintf(kept, sizeof kept, "%s/fleet.db.schema-2", home);
+    cr_expect_eq(access(kept, R_OK), 0, "%s", kept);
+    cr_expect_eq(enroll(line_of("a", 0, baseline(1, ""))), QM_ENROLLED_SAME);
+    cr_expect_eq(enroll(line_of("b", 1, baseline(1, ""))), QM_ENROLLED_NEW);
+    cr_expect(publish());
+}
+
 Test(store, damaged)
 {
     char path[600], wal[600];

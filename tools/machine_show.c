@@ -210,6 +210,42 @@ static void json_key(struct qm_emit *e, const struct qm_machine_key *key)
     qm_emit_end(e);
 }
 
+static qm_err json_note(void *ctx, const struct qm_machine_note *n, struct qm_fault *fault)
+{
+    struct qm_emit *e = ctx;
+    (void)fault;
+    qm_emit_map(e);
+    number(e, "at", n->at_ms);
+    text(e, "who", n->who);
+    text(e, "what", n->what);
+    text(e, "why", n->why);
+    qm_emit_end(e);
+    return QM_OK;
+}
+
+/* How its key earned its place, and what its history has of it. */
+static qm_err json_enrolment(struct qm_emit *e, const struct qm_fleet *f, const struct qm_machine *m, const struct qm_machine_key *key,
+                             struct qm_fault *fault)
+{
+    qm_emit_key(e, "enrolment");
+    qm_emit_map(e);
+    text(e, "how", key->how);
+    if (key->has_ek) {
+        qm_emit_key(e, "ek");
+        qm_emit_bytes(e, key->ek, sizeof key->ek);
+    }
+    if (key->bound[0] != '\0')
+        text(e, "bound", key->bound);
+    if (key->proven_ms != 0)
+        number(e, "proven", key->proven_ms);
+    qm_emit_key(e, "history");
+    qm_emit_array(e);
+    qm_err err = qm_machine_notes(f, m, json_note, e, fault);
+    qm_emit_end(e);
+    qm_emit_end(e);
+    return err;
+}
+
 static qm_err one_json(const struct qm_fleet *f, const struct qm_machine *m, const struct qm_machine_stages *stages,
                        const struct qm_machine_key *key, struct qm_fault *fault)
 {
@@ -224,6 +260,9 @@ static qm_err one_json(const struct qm_fleet *f, const struct qm_machine *m, con
         return err;
     number(&e, "enrolled", (uint64_t)m->entry.enrolled_s * 1000);
     json_key(&e, key);
+    err = json_enrolment(&e, f, m, key, fault);
+    if (err != QM_OK)
+        return err;
     json_tpm(&e, &m->entry);
     qm_emit_key(&e, "sets");
     qm_emit_array(&e);
@@ -277,12 +316,34 @@ static void show_key(const struct qm_fleet *f, const struct qm_machine *m, const
     qm_show_hex(show, key->digest, 16);
     fprintf(show->to, ", since %s, by ", qm_ago(age, f->now_ms, key->since_ms));
     qm_show_text(show, span(key->who), 0);
-    fputs(" from a ", show->to);
+    fputs(key->proven_ms == 0 ? " from a " : " by a ", show->to);
     qm_show_text(show, span(key->how), 0);
     if (key->earlier != 0)
         fprintf(show->to, "; %llu before it", (unsigned long long)key->earlier);
     if (key->since_ms / 1000 > m->entry.enrolled_s)
         fprintf(show->to, "; enrolled %s", qm_ago(age, f->now_ms, (uint64_t)m->entry.enrolled_s * 1000));
+    fputc('\n', show->to);
+}
+
+static void show_proof(const struct qm_fleet *f, const struct qm_machine_key *key, const struct qm_show *show)
+{
+    static const struct {
+        const char *bound, *words;
+    } words[] = {{"expected", "the operator's list says whose it is"},
+                 {"subject", "the certificate's subject says whose it is"},
+                 {"confirmed", "a person said whose it is"}};
+    char age[QM_AGE_MAX];
+    if (key->proven_ms == 0)
+        return;
+    label(show, "proven");
+    fputs(qm_ago(age, f->now_ms, key->proven_ms), show->to);
+    if (key->has_ek) {
+        fputs(" by EK ", show->to);
+        qm_show_hex(show, key->ek, sizeof key->ek);
+    }
+    for (size_t i = 0; i < QM_COUNT(words); i++)
+        if (strcmp(words[i].bound, key->bound) == 0)
+            fprintf(show->to, "; %s", words[i].words);
     fputc('\n', show->to);
 }
 
@@ -492,6 +553,21 @@ static qm_err show_alert(void *ctx, const struct qm_machine_alert *a, struct qm_
     return QM_OK;
 }
 
+static qm_err show_note(void *ctx, const struct qm_machine_note *n, struct qm_fault *fault)
+{
+    struct showing *s = ctx;
+    char age[QM_AGE_MAX];
+    (void)fault;
+    if (s->count++ == 0)
+        fputs("\n  history\n", s->show->to);
+    fprintf(s->show->to, "    %s %s by ", n->what, qm_ago(age, s->f->now_ms, n->at_ms));
+    qm_show_text(s->show, span(n->who), 0);
+    fputs(": ", s->show->to);
+    qm_show_text(s->show, span(n->why), 0);
+    fputc('\n', s->show->to);
+    return QM_OK;
+}
+
 static qm_err show_tag(const struct qm_json_item *item, void *user, struct qm_fault *fault)
 {
     struct showing *s = user;
@@ -535,12 +611,16 @@ static qm_err one_text(const struct qm_fleet *f, const struct qm_machine *m, con
     show_when(f, show, "last good", m->entry.good_ms);
     show_when(f, show, "last valid", m->entry.authentic_ms);
     show_key(f, m, key, &stages->profile, show);
+    show_proof(f, key, show);
     show_tpm(f, &m->entry, show);
     err = show_stages(f, m, stages, ask, fault);
     if (err == QM_OK)
         err = qm_machine_sets(f, m, show_set, &s, fault);
     s.count = 0;
-    return err == QM_OK ? qm_machine_alerts(f, m, show_alert, &s, fault) : err;
+    if (err == QM_OK)
+        err = qm_machine_alerts(f, m, show_alert, &s, fault);
+    s.count = 0;
+    return err == QM_OK ? qm_machine_notes(f, m, show_note, &s, fault) : err;
 }
 
 qm_err qm_one_show(void *ctx, const struct qm_machine *m, struct qm_fault *fault)

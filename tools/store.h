@@ -10,7 +10,7 @@
 
 #include "tools/enrolment.h"
 
-enum { QM_STORE_SCHEMA = 2 };
+enum { QM_STORE_SCHEMA = 3 };
 
 struct qm_store;
 
@@ -36,9 +36,25 @@ void qm_store_rollback(struct qm_store *s); /* nothing where no transaction is o
 void qm_store_defer_checkpoint(struct qm_store *s);
 void qm_store_checkpoint(struct qm_store *s);
 
+/* How a key earned its place; numbers are those of the names in ak_history.how. */
+enum qm_how { QM_HOW_FILE, QM_HOW_CREDENTIAL, QM_HOW_CERTIFICATE };
+const char *qm_how_name(enum qm_how how);
+
+/* What stands behind an enrolment that was proven. Then an AK or EK that another id has, and what weakens its instance, is refused. */
+struct qm_proven {
+    enum qm_how how;
+    bool has_ek;
+    uint8_t ek[32];    /* its fingerprint */
+    const char *bound; /* what said that it is this id's: "expected", "subject", "confirmed" */
+    bool allow_weaker;
+    const char *reason; /* what a person says for that; NULL */
+};
+
 struct qm_enroll_options {
     bool replace_key;
     bool unique_keys;
+    const struct qm_proven *proven; /* NULL: a line of a file, which replaces what was there (contract, section 2) */
+    uint64_t *weaker;               /* counts what was taken though it weakens its instance; may be NULL */
 };
 enum qm_enrolled { QM_ENROLLED_SAME, QM_ENROLLED_NEW, QM_ENROLLED_CHANGED, QM_ENROLLED_KEY_REPLACED };
 
@@ -48,6 +64,9 @@ qm_err qm_store_line_known(struct qm_store *s, const struct qm_enrolment *e, con
 /* Takes a checked enrolment, inside a transaction. QM_E_REFUSED with the reason. */
 qm_err qm_store_enroll(struct qm_store *s, const struct qm_enrolment *e, const uint8_t line_digest[32],
                        const struct qm_enroll_options *options, enum qm_enrolled *what, struct qm_fault *fault) QM_MUST_USE;
+/* Would it be taken as things stand? Leaves everything as it is, but for the alert that a conflict raises. */
+qm_err qm_store_enroll_check(struct qm_store *s, const struct qm_enrolment *e, const struct qm_enroll_options *options,
+                             struct qm_fault *fault) QM_MUST_USE;
 /* How many instances have an AK that another id has too. */
 qm_err qm_store_shared_keys(struct qm_store *s, uint64_t *count, struct qm_fault *fault) QM_MUST_USE;
 qm_err qm_store_count(struct qm_store *s, uint64_t *instances, struct qm_fault *fault) QM_MUST_USE;

@@ -201,10 +201,11 @@ qm_err qm_machine_alerts(const struct qm_fleet *f, const struct qm_machine *m, q
 
 qm_err qm_machine_key(const struct qm_fleet *f, uint64_t slot, struct qm_machine_key *out, struct qm_fault *fault)
 {
-    sqlite3_stmt *st = store_sql(f->store,
-                                 "SELECT a.digest, h.since_ms, h.who, h.how, (SELECT count(*) FROM ak_history e WHERE e.slot = i.slot"
-                                 " AND e.until_ms IS NOT NULL) FROM instance i JOIN ak a ON a.no = i.ak LEFT JOIN ak_history h"
-                                 " ON h.slot = i.slot AND h.until_ms IS NULL WHERE i.slot = ?1", fault);
+    static const char sql[] = "SELECT a.digest, h.since_ms, h.who, h.how,"
+                              " (SELECT count(*) FROM ak_history e WHERE e.slot = i.slot AND e.until_ms IS NOT NULL), h.ek, h.bound, h.proven_ms"
+                              " FROM instance i JOIN ak a ON a.no = i.ak LEFT JOIN ak_history h ON h.slot = i.slot AND h.until_ms IS NULL"
+                              " WHERE i.slot = ?1";
+    sqlite3_stmt *st = store_sql(f->store, sql, fault);
     *out = (struct qm_machine_key){0};
     if (st == NULL)
         return QM_E_STORE;
@@ -217,8 +218,35 @@ qm_err qm_machine_key(const struct qm_fleet *f, uint64_t slot, struct qm_machine
     snprintf(out->who, sizeof out->who, "%s", words(st, 2));
     snprintf(out->how, sizeof out->how, "%s", words(st, 3));
     out->earlier = (uint64_t)sqlite3_column_int64(st, 4);
+    out->has_ek = sqlite3_column_bytes(st, 5) == sizeof out->ek;
+    if (out->has_ek)
+        memcpy(out->ek, sqlite3_column_blob(st, 5), sizeof out->ek);
+    snprintf(out->bound, sizeof out->bound, "%s", words(st, 6));
+    out->proven_ms = (uint64_t)sqlite3_column_int64(st, 7);
     sqlite3_reset(st);
     return QM_OK;
+}
+
+qm_err qm_machine_notes(const struct qm_fleet *f, const struct qm_machine *m, qm_machine_note_visit visit, void *ctx,
+                        struct qm_fault *fault)
+{
+    sqlite3_stmt *st = store_sql(f->store,
+                                 "SELECT at_ms, who, what, why FROM journal WHERE subject = ?1"
+                                 " AND what IN ('weaker enrolment', 'weaker enrolment refused') ORDER BY no DESC LIMIT ?2", fault);
+    qm_err err = QM_OK;
+    int rc = SQLITE_DONE;
+    if (st == NULL)
+        return QM_E_STORE;
+    sqlite3_bind_text(st, 1, (const char *)m->id.p, (int)m->id.len, SQLITE_STATIC);
+    sqlite3_bind_int(st, 2, QM_MACHINE_NOTES_MAX);
+    while (err == QM_OK && (rc = sqlite3_step(st)) == SQLITE_ROW) {
+        const struct qm_machine_note note = {(uint64_t)sqlite3_column_int64(st, 0), words(st, 1), words(st, 2), words(st, 3)};
+        err = visit(ctx, &note, fault);
+    }
+    if (err == QM_OK && rc != SQLITE_DONE)
+        err = store_fail(f->store, fault, "reading the history");
+    sqlite3_reset(st);
+    return err;
 }
 
 /* ---- boot stages ------------------------------------------------------------------------------------------------------- */

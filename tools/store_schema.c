@@ -104,10 +104,28 @@ static const char second_runs[] =
     /* who did what to the home, other than to alerts */
     "CREATE TABLE journal(no INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, who TEXT NOT NULL, what TEXT NOT NULL, subject TEXT, why TEXT);";
 
+/* 2 -> 3: how keys earned their place. */
+static const char third[] =
+    /* how: 'file', 'credential', 'certificate'. ek: SHA-256 over the EK's SubjectPublicKeyInfo. bound: what said that the TPM, or the
+     * certificate, is this id's: 'expected' (the operator's list), 'subject' (a certificate), 'confirmed'. proven_ms: when it was proven
+     * last */
+    "ALTER TABLE ak_history ADD COLUMN ek BLOB;"
+    "ALTER TABLE ak_history ADD COLUMN bound TEXT;"
+    "ALTER TABLE ak_history ADD COLUMN proven_ms INTEGER;"
+    "CREATE INDEX ak_history_ek ON ak_history(ek) WHERE ek IS NOT NULL AND until_ms IS NULL;"
+    /* challenges until they expire. state: enum qm_challenge_state. proof: SHA-256 over the one right proof. line: the enrolment that
+     * the answer brings */
+    "CREATE TABLE challenge(no INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE, id TEXT NOT NULL, state INTEGER NOT NULL,"
+    " proof BLOB NOT NULL, ek BLOB NOT NULL, bound TEXT, line TEXT NOT NULL, who TEXT NOT NULL, made_ms INTEGER NOT NULL,"
+    " until_ms INTEGER NOT NULL, answered_ms INTEGER);"
+    "CREATE INDEX challenge_id ON challenge(id);"
+    "CREATE INDEX challenge_until ON challenge(until_ms);"
+    "CREATE INDEX journal_subject ON journal(subject) WHERE subject IS NOT NULL;";
+
 static const struct {
     int version;
     const char *sql;
-} steps[] = {{1, first}, {2, second_fleet}, {QM_STORE_SCHEMA, second_runs}};
+} steps[] = {{1, first}, {2, second_fleet}, {2, second_runs}, {QM_STORE_SCHEMA, third}};
 
 qm_err store_schema_make(struct qm_store *s, int from, struct qm_fault *fault)
 {

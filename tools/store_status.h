@@ -147,8 +147,22 @@ struct qm_machine_key {
     uint64_t since_ms;
     char who[64], how[32];
     uint64_t earlier; /* keys before it */
+    bool has_ek;
+    uint8_t ek[32];     /* fingerprint of the EK that proved it */
+    char bound[16];     /* what said whose EK that is; "" */
+    uint64_t proven_ms; /* 0: it was not */
 };
 qm_err qm_machine_key(const struct qm_fleet *f, uint64_t slot, struct qm_machine_key *out, struct qm_fault *fault) QM_MUST_USE;
+
+/* What its history has of enrolments that ask for less: the newest first. */
+enum { QM_MACHINE_NOTES_MAX = 8 };
+struct qm_machine_note {
+    uint64_t at_ms;
+    const char *who, *what, *why;
+};
+typedef qm_err (*qm_machine_note_visit)(void *ctx, const struct qm_machine_note *note, struct qm_fault *fault);
+qm_err qm_machine_notes(const struct qm_fleet *f, const struct qm_machine *m, qm_machine_note_visit visit, void *ctx,
+                        struct qm_fault *fault) QM_MUST_USE;
 
 /* Boot stages of its newest authentic record: measured beside what it passes on, or is nearest to; before there is such a record,
  * what is accepted, with nothing beside it. */
