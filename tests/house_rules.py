@@ -20,7 +20,7 @@ HOMES = [
     ('liburing*', ['ingest/ring_reader.c']),
     ('xxh*.h', ['engine/table_format.h']),
     ('msgpack*', ['codec/emit.c', 'tools/gen_machine.h', 'tools/result_read.c']),
-    ('openssl/*', ['engine/kernel/openssl_*', 'engine/kernel/oracle.c', 'engine/kernel/key.c', 'tools/ak_read.c', 'tools/answer.c', 'tools/credential.c', 'tools/ek_public.c',
+    ('openssl/*', ['engine/kernel/openssl_*', 'engine/kernel/oracle.c', 'engine/kernel/key.c', 'tools/ak_read.c', 'tools/answer.c', 'tools/cert_chain.c', 'tools/credential.c', 'tools/ek_public.c',
                    'tools/gen_*']),
     ('*intrin.h', ['engine/kernel/*']),
     ('cpuid.h', ['engine/kernel/cpu.c']),

@@ -1,4 +1,4 @@
-/* enroll: lines of enrolments into the store, then the table. */
+/* enroll: lines of enrolments into the store, then the table; its other modes are the ceremony's (ceremony.h). */
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -6,9 +6,9 @@
 
 #include "codec/emit.h"
 #include "engine/pool.h"
+#include "tools/ceremony.h"
 #include "tools/command.h"
-#include "tools/options.h"
-#include "tools/store.h"
+#include "tools/store_config.h"
 
 /* Lines are taken in chunks: their ids are read by all workers side by side, the store says which lines it knows, the rest is
  * parsed by all workers (keys and their constants are most of the work), and what was parsed goes into the store in order. */
@@ -28,7 +28,7 @@ struct line {
 struct job {
     struct qm_store *store;
     struct qm_enroll_options options;
-    uint64_t lines, taken_new, taken_changed, keys_replaced, same, refused;
+    uint64_t lines, taken_new, taken_changed, keys_replaced, same, refused, weaker;
     bool progress;
     unsigned worker_count;
     struct worker *worker;
@@ -168,6 +168,7 @@ static void say(const struct job *j, uint64_t instances, uint64_t shared, bool j
                        {"keys_replaced", j->keys_replaced},
                        {"unchanged", j->same},
                        {"refused", j->refused},
+                       {"weaker", j->weaker},
                        {"instances", instances},
                        {"shared_keys", shared},
                        {"generation", qm_store_generation(j->store)}};
@@ -188,6 +189,9 @@ static void say(const struct job *j, uint64_t instances, uint64_t shared, bool j
             (unsigned long long)j->lines, (unsigned long long)j->taken_new, (unsigned long long)j->taken_changed,
             (unsigned long long)j->keys_replaced, (unsigned long long)j->same, (unsigned long long)j->refused,
             (unsigned long long)instances);
+    if (j->weaker != 0)
+        fprintf(stderr, "quotemill enroll: %llu lines weaken what was asked of their instance (status ID says in what)\n",
+                (unsigned long long)j->weaker);
     if (shared != 0)
         fprintf(stderr, "quotemill enroll: %llu instances share their AK with another id (--unique-keys refuses that)\n",
                 (unsigned long long)shared);
@@ -236,40 +240,137 @@ static qm_err job_open(struct job *j, struct qm_fault *fault)
     return err;
 }
 
+static int take_files(struct job *j, const char *home, char **files, int count, bool json)
+{
+    struct qm_fault fault = {0};
+    uint64_t instances = 0, shared = 0;
+    j->progress = isatty(STDERR_FILENO) == 1;
+    j->options.weaker = &j->weaker;
+    qm_err err = job_open(j, &fault);
+    if (err == QM_OK)
+        err = qm_store_open(&j->store, qm_home_path(home), true, &fault);
+    if (err == QM_OK)
+        err = take_all(j, files, count, &instances, &shared, &fault);
+    int code = j->refused != 0 ? QM_EXIT_FOUND : QM_EXIT_OK;
+    if (err == QM_OK)
+        say(j, instances, shared, json);
+    else
+        code = qm_complain("enroll", &fault);
+    qm_store_close(j->store);
+    job_close(j);
+    const int flushed = qm_stdout_close("enroll");
+    return flushed != QM_EXIT_OK ? flushed : code;
+}
+
+/* ---- the command --------------------------------------------------------------------------------------------------------- */
+
+enum { PLAIN = 1, CHALLENGE = 1 << QM_CEREMONY_CHALLENGE, ANSWER = 1 << QM_CEREMONY_ANSWER, CONFIRM = 1 << QM_CEREMONY_CONFIRM,
+       PENDING = 1 << QM_CEREMONY_PENDING, AK_CERT = 1 << QM_CEREMONY_AK_CERT };
+
+struct flags {
+    bool mode[QM_CEREMONY_AK_CERT + 1];
+    bool unique_keys;
+    const char *expires;
+};
+
+/* What was given beside a mode must be that mode's. 0, or the exit code after the complaint. */
+static int check_usage(struct qm_ceremony_ask *a, const struct flags *f)
+{
+    const struct {
+        const char *name;
+        bool given;
+        unsigned modes;
+    } rules[] = {
+        {"replace-key", a->replace_key, PLAIN | CHALLENGE | ANSWER | CONFIRM | AK_CERT},
+        {"unique-keys", f->unique_keys, PLAIN},
+        {"ca", a->ca.count != 0, CHALLENGE | AK_CERT},
+        {"group", a->group != NULL, CHALLENGE | AK_CERT},
+        {"defaults", a->defaults != NULL, CHALLENGE | AK_CERT},
+        {"tag", a->tags.count != 0, CHALLENGE | AK_CERT},
+        {"expires", f->expires != NULL, CHALLENGE | ANSWER},
+        {"expect-ek", a->expect_ek != NULL, CHALLENGE | ANSWER},
+        {"ek", a->ek != NULL, CONFIRM},
+        {"allow-weaker", a->allow_weaker, CHALLENGE | ANSWER | CONFIRM | AK_CERT},
+        {"reason", a->reason != NULL, ANSWER | CONFIRM | AK_CERT},
+        {"json", a->json, PLAIN | ANSWER | CONFIRM | PENDING | AK_CERT},
+    };
+    unsigned modes = 0;
+    for (unsigned m = QM_CEREMONY_CHALLENGE; m <= QM_CEREMONY_AK_CERT; m++)
+        if (f->mode[m]) {
+            modes++;
+            a->mode = (enum qm_ceremony_mode)m;
+        }
+    if (modes > 1)
+        return qm_complain_usage("enroll", "--challenge, --answer, --confirm, --pending, --ak-cert: one of them");
+    for (size_t i = 0; i < QM_COUNT(rules); i++)
+        if (rules[i].given && (rules[i].modes & 1u << a->mode) == 0)
+            return qm_complain_usage("enroll", "--%s is not for this; see quotemill enroll --help", rules[i].name);
+    if (a->mode == QM_CEREMONY_PENDING ? a->operand_count != 0 : a->operand_count == 0)
+        return qm_complain_usage("enroll", a->operand_count != 0 ? "--pending takes no operands"
+                                                                 : "FILE… is missing; see quotemill enroll --help");
+    if (a->mode == QM_CEREMONY_CHALLENGE && a->ca.count == 0 && a->expect_ek == NULL)
+        return qm_complain_usage("enroll", "--challenge wants --ca, or --expect-ek, or both: somebody has to vouch for a TPM");
+    if (a->mode == QM_CEREMONY_AK_CERT && a->ca.count == 0)
+        return qm_complain_usage("enroll", "--ak-cert wants --ca");
+    if (f->expires != NULL && (!qm_duration_read(f->expires, &a->expires_ms) || a->expires_ms == 0 || a->expires_ms > 366ull * 86400 * 1000))
+        return qm_complain_usage("enroll", "--expires wants a duration such as 90m or 2d, not '%.64s'", f->expires);
+    if (a->reason != NULL && !qm_reason_ok(a->reason))
+        return qm_complain_usage("enroll", "--reason wants 1 to %d bytes of text on one line", QM_REASON_BYTES_MAX);
+    uint8_t prefix[QM_EK_FINGERPRINT_SIZE];
+    const size_t digits = a->ek != NULL ? strlen(a->ek) : 2;
+    if (digits == 0 || digits % 2 != 0 || digits > 2 * sizeof prefix || (a->ek != NULL && !qm_hex_read(a->ek, prefix, digits / 2)))
+        return qm_complain_usage("enroll", "--ek wants the first hex digits of a fingerprint, an even number of them");
+    return 0;
+}
+
 int qm_cmd_enroll(int argc, char **argv)
 {
-    const char *home_option = NULL;
-    bool json = false;
     struct job j = {0};
+    const char *ca[QM_CEREMONY_LIST_MAX], *tags[QM_CEREMONY_LIST_MAX];
+    struct qm_ceremony_ask a = {.ca = {ca, 0, QM_COUNT(ca)}, .tags = {tags, 0, QM_COUNT(tags)}};
+    struct flags f = {0};
     const struct qm_option options[] = {
-        QM_HOME_OPTION(&home_option),
-        {.name = "replace-key", .kind = QM_OPT_FLAG, .to = &j.options.replace_key,
-         .help = "let a line give an enrolled id another AK; who did it and when is kept"},
-        {.name = "unique-keys", .kind = QM_OPT_FLAG, .to = &j.options.unique_keys, .help = "refuse an AK that another id has already"},
-        {.name = "json", .kind = QM_OPT_FLAG, .to = &json, .help = "say the counts as one JSON object on standard output"},
+        QM_HOME_OPTION(&a.home),
+        {.name = "replace-key", .kind = QM_OPT_FLAG, .to = &a.replace_key,
+         .help = "let an enrolled id have another AK; who did it and when is kept"},
+        {.name = "unique-keys", .kind = QM_OPT_FLAG, .to = &f.unique_keys, .help = "refuse an AK that another id has already"},
+        {.name = "challenge", .kind = QM_OPT_FLAG, .to = &f.mode[QM_CEREMONY_CHALLENGE],
+         .help = "FILE… are proposals of machines; writes a challenge for each that is found good"},
+        {.name = "answer", .kind = QM_OPT_FLAG, .to = &f.mode[QM_CEREMONY_ANSWER],
+         .help = "FILE… are answers to challenges; enrols, or lets wait for --confirm where nothing says whose the EK is"},
+        {.name = "pending", .kind = QM_OPT_FLAG, .to = &f.mode[QM_CEREMONY_PENDING], .help = "list what waits for --confirm"},
+        {.name = "confirm", .kind = QM_OPT_FLAG, .to = &f.mode[QM_CEREMONY_CONFIRM], .help = "FILE… are ids: a person says whose those EKs are"},
+        {.name = "ak-cert", .kind = QM_OPT_FLAG, .to = &f.mode[QM_CEREMONY_AK_CERT],
+         .help = "FILE… are chains in PEM, an AK's certificate first; its subject is the id"},
+        {.name = "ca", .kind = QM_OPT_LIST, .to = &a.ca, .value = "FILE", .help = "CA certificates that are trusted; may be given again"},
+        {.name = "expect-ek", .kind = QM_OPT_TEXT, .to = &a.expect_ek, .value = "FILE",
+         .help = "whose EK is whose: lines of an id and a fingerprint"},
+        {.name = "ek", .kind = QM_OPT_TEXT, .to = &a.ek, .value = "HEX", .help = "with --confirm: only the EK whose fingerprint begins so"},
+        {.name = "group", .kind = QM_OPT_TEXT, .to = &a.group, .value = "G", .help = "enrol into this group"},
+        {.name = "defaults", .kind = QM_OPT_TEXT, .to = &a.defaults, .value = "FILE",
+         .help = "what machines get beside id, key and scheme: lines of enrolment without these, one for each group"},
+        {.name = "tag", .kind = QM_OPT_LIST, .to = &a.tags, .value = "K=V", .help = "a tag, over those of the defaults; may be given again"},
+        {.name = "expires", .kind = QM_OPT_TEXT, .to = &f.expires, .value = "D",
+         .help = "how long a challenge can be answered (24h), or an answer confirmed (7d)"},
+        {.name = "allow-weaker", .kind = QM_OPT_FLAG, .to = &a.allow_weaker, .help = "let it ask for less of an instance than is asked now"},
+        {.name = "reason", .kind = QM_OPT_TEXT, .to = &a.reason, .value = "TEXT", .help = "why, for the history"},
+        {.name = "json", .kind = QM_OPT_FLAG, .to = &a.json, .help = "say the counts as one JSON object on standard output"},
     };
     const struct qm_usage usage = {
         "enroll", "FILE…", "Adds or updates instances from files of NDJSON, one enrolment a line; '-' is standard input.",
         "A bad line is named with its number and the reason, and the others are taken; then the exit code is 1.\n"
         "A line equal to the last one taken for its id changes nothing. The table is published before the command ends.\n"};
     int first, code;
-    if (!qm_options_parse(&usage, options, QM_COUNT(options), argc, argv, 1, -1, &first, &code))
+    if (!qm_options_parse(&usage, options, QM_COUNT(options), argc, argv, 0, -1, &first, &code))
         return code;
-    struct qm_fault fault = {0};
-    uint64_t instances = 0, shared = 0;
-    j.progress = isatty(STDERR_FILENO) == 1;
-    qm_err err = job_open(&j, &fault);
-    if (err == QM_OK)
-        err = qm_store_open(&j.store, qm_home_path(home_option), true, &fault);
-    if (err == QM_OK)
-        err = take_all(&j, argv + first, argc - first, &instances, &shared, &fault);
-    code = j.refused != 0 ? QM_EXIT_FOUND : QM_EXIT_OK;
-    if (err == QM_OK)
-        say(&j, instances, shared, json);
-    else
-        code = qm_complain("enroll", &fault);
-    qm_store_close(j.store);
-    job_close(&j);
-    int flushed = qm_stdout_close("enroll");
-    return flushed != QM_EXIT_OK ? flushed : code;
+    a.operands = argv + first;
+    a.operand_count = argc - first;
+    code = check_usage(&a, &f);
+    if (code != 0)
+        return code;
+    if (a.mode != QM_CEREMONY_NONE)
+        return qm_ceremony(&a);
+    j.options.replace_key = a.replace_key;
+    j.options.unique_keys = f.unique_keys;
+    return take_files(&j, a.home, a.operands, a.operand_count, a.json);
 }

@@ -23,6 +23,7 @@ struct line {
     uint8_t scheme, hash; /* as asked for; QM_SCHEME_NONE: not */
     uint32_t baselined;
     bool id_only;
+    bool defaults; /* id, ak and scheme must not be there */
     unsigned unknown_count;
     size_t unknown_used;
     struct qm_span unknown[UNKNOWN_MAX];
@@ -249,6 +250,8 @@ static qm_err line_visit(const struct qm_json_item *item, void *user, struct qm_
     l->seen |= 1u << f;
     if (l->id_only && f != F_ID)
         return QM_OK;
+    if (l->defaults && (f == F_ID || f == F_AK || f == F_SCHEME))
+        return qm_fail(fault, QM_E_REFUSED, 0, "%s is a machine's own, and no default", field_names[f]);
     if (item->kind != field_kinds[f])
         return qm_fail(fault, QM_E_REFUSED, 0, "%s is not %s", field_names[f], kind_names[f]);
     return take_field(l, f, item, fault);
@@ -319,7 +322,7 @@ static qm_err walk(struct line *l, const char *text, size_t len, struct qm_fault
 {
     memset(l->out, 0, sizeof *l->out);
     qm_err err = qm_json_each(l->json, QM_JSON_OBJECT, text, len, line_visit, l, fault);
-    if (err == QM_OK && (l->seen & 1u << F_ID) == 0)
+    if (err == QM_OK && (l->seen & 1u << F_ID) == 0 && !l->defaults)
         return refuse(fault, "id is missing");
     return err;
 }
@@ -338,6 +341,15 @@ qm_err qm_enrolment_read(struct qm_json *json, const char *line, size_t len, str
         err = refuse(fault, "ak is missing");
     if (err == QM_OK)
         err = settle_scheme(&l, fault);
+    if (err == QM_OK)
+        err = settle_selection(&l, fault);
+    return err == QM_OK ? settle_baseline(&l, fault) : err;
+}
+
+qm_err qm_enrolment_defaults(struct qm_json *json, const char *line, size_t len, struct qm_enrolment *out, struct qm_fault *fault)
+{
+    struct line l = {.json = json, .out = out, .defaults = true};
+    qm_err err = walk(&l, line, len, fault);
     if (err == QM_OK)
         err = settle_selection(&l, fault);
     return err == QM_OK ? settle_baseline(&l, fault) : err;

@@ -39,6 +39,9 @@ qm_err qm_enrolment_id(struct qm_json *json, const char *line, size_t len, struc
 /* Reads everything. QM_E_REFUSED with the reason. */
 qm_err qm_enrolment_read(struct qm_json *json, const char *line, size_t len, struct qm_enrolment *out, struct qm_fault *fault)
     QM_MUST_USE;
+/* Reads what an operator gives to machines of a group: a record without id, ak and scheme. QM_E_REFUSED with the reason. */
+qm_err qm_enrolment_defaults(struct qm_json *json, const char *line, size_t len, struct qm_enrolment *out, struct qm_fault *fault)
+    QM_MUST_USE;
 
 /* What an AK's text says: PEM SubjectPublicKeyInfo, or base64 of TPM2B_PUBLIC or TPMT_PUBLIC (ak_read.c, the one place where
  * OpenSSL parses keys). scheme and hash are the TPMT's own, 0 where it has none. The made key goes to out->key. */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "tools/judge_inside.h"
+#include "tools/store_ceremony.h"
 #include "tools/store_run.h"
 
 /* Outcomes that name an enrolled instance. */
@@ -131,11 +132,14 @@ static void count_results(struct judge *j, struct qm_outcomes *const *outcomes, 
     }
 }
 
-/* What time alone does to alerts. */
+/* What time alone does to alerts, and to challenges that nobody answered. */
 static qm_err grow_old(struct qm_store *s, uint64_t *dropped, struct qm_fault *fault)
 {
     const struct qm_policy *policy;
     qm_err err = qm_store_policy(s, "", 0, &policy, fault);
+    uint64_t gone;
+    if (err == QM_OK)
+        err = qm_store_challenges_age(s, &gone, fault);
     return err == QM_OK ? qm_alerts_age(s, qm_store_now_ms(s), policy->history_keep_ms, dropped, fault) : err;
 }
 
