@@ -5,7 +5,7 @@ that fail in every way.
     collect_test.py QUOTEMILL QUOTEMILL_COLLECT [CASE…]
 
 Talks to simulators on the loopback interface only. Exit 77 with one line where swtpm or tpm2-tools are missing."""
-import base64, hashlib, hmac, json, os, shutil, subprocess, sys, tempfile, time
+import base64, concurrent.futures, hashlib, hmac, json, os, pty, random, shutil, socket, struct, subprocess, sys, tempfile, threading, time, tty
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import gen_check, swtpm_test
 
@@ -229,7 +229,354 @@ def credentials(folder):
         lines[kind, None][0].close()
 
 
-CASES = [keys, credentials]
+class Proxy:
+    """Stands between collector and simulator, as a simulator (swtpm or mssim protocol) or as a device (a terminal in raw mode). answer(n,
+    command, real) gives what the collector gets for the n-th command; real() asks the simulator; None: nothing ever."""
+    def __init__(self, tpm, answer=None, kind='swtpm'):
+        self.answer = answer or (lambda n, command, real: real())
+        self.port = int(tpm.env['TPM2TOOLS_TCTI'].rsplit('=', 1)[1])
+        self.count, self.tpm_seconds, self.open, self.closed = 0, 0.0, [], False
+        if kind == 'device':
+            master, slave = pty.openpty()
+            tty.setraw(slave)
+            self.tcti = 'device:' + os.ttyname(slave)
+            self.open = [master, slave]
+            self.start(self.serve_device, master)
+            return
+        for _ in range(50):
+            port = random.randrange(40000, 60000)
+            try:
+                self.servers = [socket.create_server(('127.0.0.1', port + i)) for i in (0, 1)]
+                break
+            except OSError:
+                continue
+        self.tcti = f'{kind}:host=127.0.0.1,port={port}'
+        for server, serve in zip(self.servers, (getattr(self, 'serve_' + kind), self.serve_control if kind == 'swtpm' else self.serve_platform)):
+            self.start(self.accept, server, serve)
+
+    def start(self, what, *args):
+        threading.Thread(target=what, args=args, daemon=True).start()
+
+    def accept(self, server, serve):
+        while not self.closed:
+            try:
+                s, _ = server.accept()
+            except OSError:
+                return
+            self.open.append(s)
+            self.start(self.quietly, serve, s)
+
+    def quietly(self, serve, s):
+        try:
+            serve(s)
+        except (OSError, ValueError):
+            pass
+        finally:
+            s.close()
+
+    @staticmethod
+    def exactly(s, n):
+        b = b''
+        while len(b) < n:
+            more = s.recv(n - len(b))
+            if not more:
+                raise OSError('closed')
+            b += more
+        return b
+
+    def message(self, read):
+        "a command or a response: tag, size, code, the rest"
+        head = read(10)
+        return head + read(int.from_bytes(head[2:6], 'big') - 10)
+
+    def respond(self, command, up):
+        def real():
+            since = time.monotonic()
+            up.sendall(command)
+            b = self.message(lambda n: self.exactly(up, n))
+            self.tpm_seconds += time.monotonic() - since
+            return b
+        self.count += 1
+        b = self.answer(self.count, command, real)
+        while b is None:  # hangs
+            time.sleep(0.1)
+            if self.closed:
+                raise OSError('closed')
+        return b
+
+    def serve_swtpm(self, s):
+        with socket.create_connection(('127.0.0.1', self.port)) as up:
+            while True:
+                s.sendall(self.respond(self.message(lambda n: self.exactly(s, n)), up))
+
+    def serve_control(self, s):
+        with socket.create_connection(('127.0.0.1', self.port + 1)) as up:
+            while True:
+                b = s.recv(4096)
+                if not b:
+                    return
+                up.sendall(b)
+                s.sendall(up.recv(4096))
+
+    def serve_mssim(self, s):
+        with socket.create_connection(('127.0.0.1', self.port)) as up:
+            while int.from_bytes(self.exactly(s, 4), 'big') == 8:  # TPM_SEND_COMMAND, locality, length
+                n = int.from_bytes(self.exactly(s, 5)[1:], 'big')
+                b = self.respond(self.exactly(s, n), up)
+                s.sendall(len(b).to_bytes(4, 'big') + b + bytes(4))
+
+    def serve_platform(self, s):
+        while True:
+            self.exactly(s, 4)
+            s.sendall(bytes(4))
+
+    def serve_device(self, fd):
+        with socket.create_connection(('127.0.0.1', self.port)) as up:
+            try:
+                while True:
+                    os.write(fd, self.respond(self.message(lambda n: os.read(fd, n) if n else b''), up))
+            except OSError:
+                pass
+
+    def close(self):
+        self.closed = True
+        for s in self.open + getattr(self, 'servers', []):
+            os.close(s) if isinstance(s, int) else s.close()
+
+
+PCR_READ, QUOTE, READ_PUBLIC, GET_CAPABILITY = 0x17e, 0x158, 0x173, 0x17a
+
+
+def code_of(command):
+    return int.from_bytes(command[6:10], 'big')
+
+
+def error(rc):
+    return bytes.fromhex('80010000000a') + rc.to_bytes(4, 'big')
+
+
+def failing(code, rc):
+    return lambda n, command, real: error(rc) if code_of(command) == code else real()
+
+
+def moving(times):
+    "PCR values that are others than what is quoted, for so many quotes"
+    quotes = [0]
+
+    def answer(n, command, real):
+        b = real()
+        if code_of(command) == PCR_READ and quotes[0] < times:
+            b = b[:-1] + bytes([b[-1] ^ 1])
+        quotes[0] += code_of(command) == QUOTE
+        return b
+    return answer
+
+
+def broken(folder):
+    "a TPM that answers errors or rubbish, hangs, is locked out, has no SHA-256 bank, or whose PCRs move"
+    m = Machine(folder, 'broken')
+    spool = f'{folder}/spool'
+    os.mkdir(spool)
+    check(m.init('--key', 'p256').returncode == 0, 'init')
+
+    def once(answer, *args, kind='swtpm', command='once'):
+        proxy = Proxy(m.tpm, answer, kind)
+        since = time.monotonic()
+        p = m.once(spool, *args, tcti=proxy.tcti) if command == 'once' else m('doctor', '--spool', spool, '--log', m.log, *args, tcti=proxy.tcti)
+        p.seconds = time.monotonic() - since
+        proxy.close()
+        return p
+
+    for kind in ('swtpm', 'mssim', 'device'):
+        p = once(None, '-v', kind=kind)
+        check(p.returncode == 0 and '1 tries' in text(p), f'{kind}: measured', text(p))
+        for where in (READ_PUBLIC, PCR_READ, QUOTE):
+            p = once(lambda n, command, real: None if code_of(command) == where else real(), '--timeout', '1', kind=kind)
+            check(p.returncode == 3 and 'has not answered for 1 s (TPM2_' in text(p) and text(p).count('\n') == 1 and 1 <= p.seconds < 3,
+                  f'{kind} that hangs in 0x{where:x}: an error after the time-out', p.returncode, p.seconds, text(p))
+    for code, rc, why in ((QUOTE, 0x101, 'replace the TPM'), (QUOTE, 0x921, 'locked out'), (QUOTE, 0x98e, 'password'), (READ_PUBLIC, 0x18b, 'quotemill-collect init makes it again'),
+                          (READ_PUBLIC, 0x100, 'restart the machine'), (PCR_READ, 0x902, 'device:/dev/tpmrm0'), (QUOTE, 0x185, '(0x185)'), (QUOTE, 0xffffffff, '(0xffffffff)')):
+        p = once(failing(code, rc))
+        check(p.returncode in (1, 3) and why in text(p) and text(p).count('\n') == 1, f'0x{rc:x} for 0x{code:x}: {why}', p.returncode, text(p))
+    seed = random.randrange(1 << 32)
+    rng = random.Random(seed)
+    print(f'rubbish by seed {seed}')
+    codes = {}
+    for _ in range(60):
+        def answer(n, command, real, at=rng.randrange(1, 9), how=rng.randrange(4)):
+            b = bytearray(real())
+            if n != at:
+                return bytes(b)
+            if how == 0:
+                b[rng.randrange(10, len(b)) if len(b) > 10 else 9] ^= 1 << rng.randrange(8)
+            elif how == 1:
+                b = b[:rng.randrange(10, len(b) + 1)]
+                b[2:6] = len(b).to_bytes(4, 'big')
+            elif how == 2:
+                b[10:] = rng.randbytes(len(b) - 10)
+            else:
+                b += rng.randbytes(rng.randrange(1, 2000))
+                b[2:6] = len(b).to_bytes(4, 'big')
+            return bytes(b)
+        p = once(answer, '--timeout', '5')
+        codes[p.returncode] = codes.get(p.returncode, 0) + 1
+        if not (p.returncode in (0, 1, 3) and text(p).count('\n') == (p.returncode != 0)):
+            check(False, 'rubbish in an answer is an error of one line', p.returncode, text(p))
+    check(set(codes) <= {0, 1, 3} and codes.get(3, 0) > 5, f'rubbish in answers: ends by exit codes {codes}')
+    os.makedirs(f'{folder}/judge', exist_ok=True)
+    for moves, tries in ((0, 1), (2, 3), (4, 5)):
+        p = once(moving(moves), '-v')
+        check(p.returncode == 0 and f'{tries} tries' in text(p), f'PCRs that move {moves} times: {tries} tries', text(p))
+    p = once(moving(1000))
+    check(p.returncode == 3 and 'moved between reading and quoting, 5 times' in text(p), 'PCRs that always move: an error', text(p))
+    p = m.once(spool, tcti='swtpm:host=127.0.0.1,port=1')
+    check(p.returncode == 3 and 'no way to the TPM' in text(p), 'no simulator there', text(p))
+    p = m.once(spool, tcti='device:/nowhere')
+    check(p.returncode == 3 and '/nowhere' in text(p) and 'No such file' in text(p), 'no device there', text(p))
+    p = m.once(spool, tcti='nothing:x')
+    check(p.returncode == 3 and 'libtss2-tcti-nothing' in text(p), 'no such TCTI', text(p))
+    # doctor finishes whatever the TPM does
+    for answer, fails in ((None, set()), (lambda n, command, real: None, {'TPM'}), (failing(GET_CAPABILITY, 0x101), {'TPM'}), (failing(QUOTE, 0x101), {'quote'}),
+                          (failing(READ_PUBLIC, 0x18b), {'key'}), (moving(1000), {'quote'})):
+        p = once(answer, '--json', '--timeout', '1' if fails == {'TPM'} else '20', command='doctor')
+        lines = [json.loads(l) for l in p.stdout.splitlines()]
+        got = {l['check'] for l in lines if l['state'] == 'fail'}
+        check(got == fails and p.returncode == (1 if fails else 0) and len(lines) == 12 and all(l['do'] for l in lines if l['state'] != 'pass'),
+              f'doctor: {sorted(fails) or "nothing"} fails', p.returncode, lines)
+
+    # a real lock-out: a key that is not exempt from it, and ours, which is
+    m.tpm('tpm2_createprimary', '-Q', '-C', 'e', '-c', 'primary.ctx', '-G', 'ecc')
+    m.tpm('tpm2_create', '-Q', '-C', 'primary.ctx', '-G', 'ecc256:ecdsa-sha256:null', '-u', 'da.pub', '-r', 'da.priv', '-a',
+          'fixedtpm|fixedparent|sensitivedataorigin|userwithauth|restricted|sign')
+    m.tpm('tpm2_flushcontext', '-t')
+    m.tpm('tpm2_load', '-Q', '-C', 'primary.ctx', '-u', 'da.pub', '-r', 'da.priv', '-c', 'da.ctx')
+    m.tpm('tpm2_evictcontrol', '-Q', '-C', 'o', '-c', 'da.ctx', '0x81000123')
+    m.tpm('tpm2_flushcontext', '-t')
+    ours, m.state = m.state, f'{m.dir}/taken'
+    p = m.init('--handle', '0x81000123')
+    check(p.returncode == 0 and 'taken over' in text(p), 'a key of the platform is taken over', text(p))
+    check(m.once(spool).returncode == 0, 'and quotes')
+    m.tpm('tpm2_dictionarylockout', '-Q', '--setup-parameters', '--max-tries', '1', '--recovery-time', '1000', '--lockout-recovery-time', '1000')
+    subprocess.run(['tpm2_quote', '-Q', '-c', '0x81000123', '-p', 'wrong', '-l', 'sha256:0'], env=m.tpm.env, cwd=m.dir, capture_output=True)
+    p = m.once(spool)
+    check(p.returncode == 3 and 'locked out' in text(p), 'locked out: said so', text(p))
+    p = m('doctor', '--json', '--spool', spool, '--log', m.log)
+    states = {json.loads(l)['check']: json.loads(l)['state'] for l in p.stdout.splitlines()}
+    check(p.returncode == 1 and states['lock-out'] == 'fail' and states['key'] == 'pass' and states['quote'] == 'fail', 'doctor sees the lock-out', states)
+    m.state = ours
+    check(m.once(spool).returncode == 0, 'our own key is exempt from the lock-out')
+
+    # no SHA-256 bank
+    m.tpm('tpm2_dictionarylockout', '-Q', '--clear-lockout')
+    m.tpm('tpm2_pcrallocate', '-Q', 'sha1:all+sha256:none')
+    m.close()
+    m = Machine(folder, 'nobank', swtpm_test.Tpm(m.tpm.dir), log=False)
+    m.state, m.log = ours, f'{folder}/broken/log'
+    p = m.once(spool)
+    check(p.returncode == 1 and 'SHA-256 bank lacks PCR 0' in text(p), 'no SHA-256 bank: said so', p.returncode, text(p))
+    p = m('doctor', '--json', '--spool', spool, '--log', m.log)
+    states = {json.loads(l)['check']: json.loads(l)['state'] for l in p.stdout.splitlines()}
+    check(p.returncode == 1 and states['PCR banks'] == 'fail', 'doctor sees it', states)
+    m.close()
+
+
+def story(folder):
+    "an event is appended and extended: its stage is red, and explained; a reset of the TPM is a boot more"
+    home = Home(folder)
+    m = Machine(folder, 'story')
+    home.enroll(m.init('--tag', 'rack=r7', '--tag', 'role=a "b"').stdout)
+    for _ in range(2):
+        check(m.once(home.spool).returncode == 0, 'measured')
+        home.run()
+    check(home.standing('story') == ('trusted', 'ok'), 'green', home.status('story'))
+    check(home.status('story').get('tags') == {'rack': 'r7', 'role': 'a "b"'}, 'with its tags', home.status('story').get('tags'))
+    r = gen_check.unpack(m('once', '--stdout', '--log', m.log).stdout, 0)[0]
+    check(sorted(r) == ['agent', 'ak', 'id', 'log', 'pcrs', 'quote', 'sig', 't', 'v'] and r['agent'].startswith('quotemill-collect ') and
+          abs(r['t'] - time.time() * 1000) < 60000 and sorted(r['pcrs'][11]) == PCRS, 'the record has what the contract says', sorted(r))
+    # the kernel appends; the TPM is extended
+    data = b'quotemill test event'
+    digest = hashlib.sha256(data).digest()
+    algorithms = gen_check_algorithms(LOG[0])
+    with open(m.log, 'ab') as f:
+        f.write(struct.pack('<III', 8, 0x0d, len(algorithms)) + b''.join(struct.pack('<H', a) + (digest if a == 11 else bytes(n)) for a, n in algorithms) +
+                struct.pack('<I', len(data)) + data)
+    m.tpm.extend([(8, digest.hex())])
+    check(m.once(home.spool).returncode == 0, 'measured with one event more')
+    check(home.run() == 1, 'the run finds something')
+    s = home.status('story')
+    stage = {x['pcr']: x['state'] for x in s['stages']}
+    check(s['status'] == 'untrusted' and stage[8] == 'fail' and stage[7] == 'pass' and stage[9] == 'not_reached', 'stage 8 is red', s)
+    shown = home('alerts', 'list').stdout.decode()
+    check('differs first in PCR 8' in shown, 'and the first event that differs is named', shown)
+    p = m('doctor', '--json', '--spool', home.spool, '--log', m.log)
+    states = {json.loads(l)['check']: json.loads(l) for l in p.stdout.splitlines()}
+    check(states['event log']['state'] == 'pass' and states['delivery']['state'] == 'pass' and states['spool']['state'] == 'pass', 'doctor: the log replays', states)
+    m.tpm.extend([(3, '22' * 32), (9, '33' * 32)])
+    p = m('doctor', '--json', '--spool', home.spool, '--log', m.log)
+    states = {json.loads(l)['check']: json.loads(l) for l in p.stdout.splitlines()}
+    check(p.returncode == 1 and states['event log']['text'].endswith('quoted PCRs: 3, 9'), 'doctor names the PCRs that do not replay', states['event log'])
+    with open(f'{m.dir}/cut', 'wb') as f:
+        f.write(LOG[0][:-7])
+    for bad, why in ((f'{m.dir}/cut', 'damaged at byte'), ('/nowhere', 'cannot be opened'), ('/dev/null', 'is empty')):
+        p = m('doctor', '--json', '--spool', home.spool, '--log', bad)
+        states = {json.loads(l)['check']: json.loads(l) for l in p.stdout.splitlines()}
+        check(states['event log']['state'] == 'fail' and why in states['event log']['text'], f'doctor: log {why}', states['event log'])
+    # power off and on: the simulator is reset
+    boots = home.status('story').get('boots')
+    m.close()
+    m.tpm = swtpm_test.Tpm(m.tpm.dir)
+    m.tcti = m.tpm.env['TPM2TOOLS_TCTI']
+    m.boot()
+    check(m.once(home.spool).returncode == 0, 'measured after a reset')
+    check(home.run() == 0 and home.standing('story') == ('trusted', 'ok'), 'green again', home.status('story'))
+    shown = home('status', 'story').stdout.decode()
+    check('boots      1 seen' in shown, 'the reboot was seen', shown)
+    m.close()
+
+
+def gen_check_algorithms(log):
+    "the (algorithm, size) pairs that a crypto-agile log announces"
+    at = 32 + log[32:].index(b'Spec ID Event03\0') + 24 if b'Spec ID Event03\0' in log else None
+    n = struct.unpack_from('<I', log, at)[0]
+    return [struct.unpack_from('<HH', log, at + 4 + 4 * i) for i in range(n)]
+
+
+def fleet(folder):
+    "twenty simulators at once deliver into one spool while runs go on; nothing is lost"
+    home = Home(folder)
+    machines = [Machine(folder, f'm{i:02}') for i in range(20)]
+    rounds = 6
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        proposals = [p.stdout for p in pool.map(lambda m: m.init('--key', 'p256'), machines)]
+        home.enroll(*proposals)
+        done = threading.Event()
+        runs = []
+
+        def run():
+            while not done.is_set():
+                runs.append(json.loads(home('run', '--json').stdout))
+        runner = threading.Thread(target=run)
+        runner.start()
+        with concurrent.futures.ThreadPoolExecutor(20) as all_at_once:
+            codes = list(all_at_once.map(lambda m: [m.once(home.spool).returncode for _ in range(rounds)], machines))
+        done.set()
+        runner.join()
+        runs.append(json.loads(home('run', '--json').stdout))
+    check(all(c == 0 for code in codes for c in code), 'every call delivered', codes)
+    records = sum(r['records'] for r in runs)
+    status = {}
+    for r in runs:
+        for k, n in r['by_status'].items():
+            status[k] = status.get(k, 0) + n
+    check(records == 20 * rounds and sum(1 for r in runs if r['records']) > 1, f'{records} records arrived in {sum(1 for r in runs if r["records"])} runs', status)
+    check(set(k for k, n in status.items() if n) <= {'trusted', 'new', 'duplicate'} and status.get('trusted', 0) >= 20 * (rounds - 1), f'and all are good: {status}')
+    check(all(home.standing(m.name)[0] == 'trusted' for m in machines), 'all machines are green')
+    check(os.listdir(home.spool) == [], 'nothing is left in the spool', os.listdir(home.spool))
+    for m in machines:
+        m.close()
+
+
+CASES = [keys, credentials, story, broken, fleet]
 
 
 def main():
@@ -246,8 +593,8 @@ def main():
             if len(sys.argv) > 3 and case.__name__ not in sys.argv[3:]:
                 continue
             print(f'{case.__name__}: {case.__doc__}')
-            os.mkdir(f'{folder}/{case.__name__}')
-            case(f'{folder}/{case.__name__}')
+            os.mkdir(f'{folder}/case-{case.__name__}')
+            case(f'{folder}/case-{case.__name__}')
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return failures != 0

@@ -9,6 +9,7 @@ int qm_collect_init(int argc, char **argv);
 int qm_collect_propose(int argc, char **argv);
 int qm_collect_activate(int argc, char **argv);
 int qm_collect_once(int argc, char **argv);
+int qm_collect_doctor(int argc, char **argv);
 
 /* Options of most commands. */
 struct qm_collect {

@@ -87,11 +87,13 @@ static qm_err judge(const struct activate *a, struct qm_fault *fault)
     if (c->version != 1 || c->damaged || !c->has_challenge || c->blob_len == 0 || c->secret_len == 0)
         return qm_fail(fault, QM_E_REFUSED, 0, "the challenge is damaged, or of another version");
     if (!is_name_of(&a->identity.ak, c->ak_name, c->ak_name_len))
-        return qm_fail(fault, QM_E_REFUSED, 0, "the challenge is for another attestation key than this machine has now: propose anew");
+        return qm_fail(fault, QM_E_REFUSED, 0,
+                       "the challenge is for another attestation key than this machine has now: propose anew");
     if (a->identity.ek.public.len == 0)
         return qm_fail(fault, QM_E_REFUSED, 0, "this machine has no endorsement key to answer with");
     if (!is_name_of(&a->identity.ek.public, c->ek_name, c->ek_name_len))
-        return qm_fail(fault, QM_E_REFUSED, 0, "the challenge is for another endorsement key than this machine has: propose anew");
+        return qm_fail(fault, QM_E_REFUSED, 0,
+                       "the challenge is for another endorsement key than this machine has: propose anew");
     if (c->expires_ms != 0 && c->expires_ms < qm_now_ms())
         qm_collect_note("activate", "by this machine's clock the challenge has expired; it is answered all the same");
     return QM_OK;

@@ -16,6 +16,7 @@ static const struct {
     {"propose", qm_collect_propose, "prints the proposal again"},
     {"activate", qm_collect_activate, "answers a challenge of quotemill enroll --challenge"},
     {"once", qm_collect_once, "measures, and delivers one evidence record"},
+    {"doctor", qm_collect_doctor, "what keeps this machine from being measured, and what to do"},
 };
 
 static int help(void)

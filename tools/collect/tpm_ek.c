@@ -254,14 +254,14 @@ static qm_err open_session(struct qm_tpm *t, const struct qm_tpm_key *ek, uint16
     return err;
 }
 
-/* Is what the TPM said about the challenge? libtpms says failure of a secret that does not decrypt; a TPM that really failed does
- * not answer the next command either. */
+/* Is what the TPM said about the challenge? libtpms says failure of a secret that does not decrypt; a TPM that really failed
+ * does not answer the next command either. */
 static bool is_refusal(struct qm_tpm *t, const struct qm_tpm_key *ak, TSS2_RC code)
 {
     if (code != TPM2_RC_FAILURE)
         return code == TPM2_RC_INTEGRITY || code == TPM2_RC_VALUE || code == TPM2_RC_SIZE || code == TPM2_RC_ECC_POINT;
-    const TSS2_RC rc = Esys_ReadPublic(tpm_ask(t, "TPM2_ReadPublic"), ak->object, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, NULL,
-                                       NULL, NULL);
+    const TSS2_RC rc =
+        Esys_ReadPublic(tpm_ask(t, "TPM2_ReadPublic"), ak->object, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, NULL, NULL, NULL);
     tpm_over(t);
     return rc == TSS2_RC_SUCCESS;
 }
