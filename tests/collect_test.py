@@ -5,7 +5,7 @@ that fail in every way.
     collect_test.py QUOTEMILL QUOTEMILL_COLLECT [CASE…]
 
 Talks to simulators on the loopback interface only. Exit 77 with one line where swtpm or tpm2-tools are missing."""
-import base64, concurrent.futures, hashlib, hmac, json, os, pty, random, shutil, socket, struct, subprocess, sys, tempfile, threading, time, tty
+import base64, concurrent.futures, fcntl, hashlib, hmac, json, os, pty, random, shutil, socket, struct, subprocess, sys, tempfile, threading, time, tty
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import gen_check, swtpm_test
 
@@ -25,10 +25,13 @@ def check(good, what, *more):
 
 class Machine:
     """A simulator with a collector's state, and the log of its boot."""
+    procs = []
+
     def __init__(self, folder, name, tpm=None, log=True):
         self.name, self.dir = name, f'{folder}/{name}'
         os.makedirs(self.dir)
         self.tpm = tpm or swtpm_test.Tpm(self.dir)
+        Machine.procs.append(self.tpm.proc)
         self.tcti = self.tpm.env['TPM2TOOLS_TCTI']
         self.state, self.log = f'{self.dir}/collector', f'{self.dir}/log'
         if log:
@@ -525,6 +528,7 @@ def story(folder):
     boots = home.status('story').get('boots')
     m.close()
     m.tpm = swtpm_test.Tpm(m.tpm.dir)
+    Machine.procs.append(m.tpm.proc)
     m.tcti = m.tpm.env['TPM2TOOLS_TCTI']
     m.boot()
     check(m.once(home.spool).returncode == 0, 'measured after a reset')
@@ -576,7 +580,249 @@ def fleet(folder):
         m.close()
 
 
-CASES = [keys, credentials, story, broken, fleet]
+def queue(folder):
+    "a spool that is away: records wait, within bounds, and are delivered first, in order"
+    m = Machine(folder, 'queue')
+    home = Home(folder)
+    home.enroll(m.init('--key', 'p256').stdout)
+    away = f'{folder}/mount'
+    waiting = lambda: sorted(os.listdir(f'{m.state}/queue'))
+    for i in range(3):
+        p = m.once(away)
+        check(p.returncode == 1 and 'No such file' in text(p) and f'waits in the queue ({i + 1} records' in text(p), 'away: it waits, and says so', text(p))
+    p = m('doctor', '--json', '--spool', away, '--log', m.log)
+    states = {json.loads(l)['check']: json.loads(l) for l in p.stdout.splitlines()}
+    check(states['spool']['state'] == 'fail' and states['queue']['state'] == 'warn' and '3 records wait' in states['queue']['text'] and
+          states['delivery']['state'] == 'fail', 'doctor sees it', states)
+    first = waiting()
+    p = m.once(away, '--queue-records', '3')
+    check(p.returncode == 1 and '1 of the oldest records are lost' in text(p) and waiting()[:2] == first[1:] and len(waiting()) == 3,
+          'at the bound the oldest goes, and that is said', text(p))
+    size = os.path.getsize(f'{m.state}/queue/{waiting()[0]}')
+    p = m.once(away, '--queue-mib', '1')
+    check(p.returncode == 1 and len(waiting()) == 4, 'within the bytes', text(p))
+    with open(m.log, 'ab') as f:
+        f.write(b'\xff' * (400 << 10))
+    for n in (1, 2, 2, 2):
+        p = m.once(away, '--queue-mib', '1', '--queue-records', '288')
+    check(p.returncode == 1 and len(waiting()) == 2 and sum(os.path.getsize(f'{m.state}/queue/{n}') for n in waiting()) <= 1 << 20, 'beyond the bytes the oldest go', waiting())
+    p = m.once(away, '--queue-records', '0')
+    check(p.returncode == 3 and 'the queue takes no record' in text(p) and len(waiting()) == 2, 'a queue of none takes none', text(p))
+    os.truncate(m.log, os.path.getsize(m.log) - (400 << 10))
+    # what a kill left half written
+    with open(f'{m.state}/queue/.half.mpk.tmp', 'wb') as f:
+        f.write(b'half')
+    os.mkdir(away)
+    os.chmod(away, 0o700)
+    p = m.once(away, '-v')
+    check(p.returncode == 0 and '2 older records from the queue were delivered' in text(p) and waiting() == [] and os.listdir(f'{m.state}/queue') == [] and
+          len([n for n in os.listdir(away) if n.endswith('.mpk')]) == 3, 'back: what waits is delivered first', text(p), os.listdir(away))
+    records = [gen_check.unpack(open(f'{away}/{n}', 'rb').read(), 0)[0] for n in sorted(os.listdir(away))]
+    times = [r['t'] for r in records]
+    check(times == sorted(times) and len(set(times)) == 3, 'in the order in which they were made', times)
+    for n in os.listdir(away):
+        check(os.stat(f'{away}/{n}').st_mode & 0o777 == 0o644, 'a verifier of another user can read them')
+        os.rename(f'{away}/{n}', f'{home.spool}/{n}')
+    check(home.run() == 0 and home.standing('queue')[0] in ('trusted', 'new'), 'the home takes them all', home.status('queue'))
+    # a spool that is full, or read-only
+    if os.geteuid() == 0 and subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=64k', 'none', away], capture_output=True).returncode == 0:
+        try:
+            with open(f'{away}/fill', 'wb') as f:
+                try:
+                    f.write(bytes(65536))
+                    f.flush()
+                except OSError:
+                    pass
+            p = m.once(away)
+            check(p.returncode == 1 and 'No space' in text(p) and [n for n in os.listdir(away) if n != 'fill'] == [], 'full: it waits, nothing half lies there', text(p), os.listdir(away))
+        finally:
+            subprocess.run(['umount', away])
+    else:
+        print('left out: a full spool, for want of a mount')
+    p = m('once', '--stdout', '--log', m.log, env={'QUOTEMILL_SPOOL': away})
+    q = subprocess.run([QUOTEMILL, 'spool', '--to', home.spool], input=p.stdout, capture_output=True)
+    check(p.returncode == 0 and q.returncode == 0, 'standard output is what quotemill spool takes', text(p), q.stderr)
+    with open('/dev/full', 'wb') as full:
+        p = subprocess.run([COLLECT, 'once', '--state', m.state, '--tcti', m.tcti, '--stdout', '--log', m.log], stdout=full, stderr=subprocess.PIPE)
+    check(p.returncode == 3 and b'standard output' in p.stderr, 'a full standard output is an error', p.stderr)
+    p = m('once', '--log', m.log, env={'QUOTEMILL_SPOOL': away})
+    check(p.returncode == 0, '$QUOTEMILL_SPOOL', text(p))
+    m.close()
+
+
+def freshness(folder):
+    "extraData: random, under a beacon, or as given"
+    home = Home(folder)
+    m = Machine(folder, 'freshness')
+    home.enroll(m.init('--key', 'p256').stdout)
+    home('config', 'set', 'freshness', 'beacon')
+    beacon = home('beacon', 'rotate').stdout
+    with open(f'{m.dir}/beacon', 'wb') as f:
+        f.write(beacon)
+    check(m.once(home.spool, '--beacon', f'{m.dir}/beacon').returncode == 0 and home.run() == 0 and home.standing('freshness')[0] == 'new', 'a beacon is taken', home.status('freshness'))
+    check(m.once(home.spool).returncode == 0 and home.run() == 1 and home.status('freshness')['refused']['reason'] == 'stale_nonce', 'a random one is stale then', home.status('freshness'))
+    extra = lambda *a: attest_extra(gen_check.unpack(m('once', '--stdout', '--no-log', *a).stdout, 0)[0]['quote'])
+    a, b = extra(), extra()
+    check(len(a) == 32 and a != b, 'random ones differ')
+    check(extra('--nonce', '00ff10') == b'\0\xff\x10' and extra('--nonce', '') == b'' and extra('--nonce', 'ab' * 64) == b'\xab' * 64, '--nonce is taken as it is')
+    check(extra('--beacon', f'{m.dir}/beacon') == hashlib.sha256(b'quotemill-beacon-v1' + bytes.fromhex(beacon.decode().strip()) + b'freshness').digest(), 'the beacon is hashed with the id')
+    for bad in ('0', 'xx', 'ab' * 65):
+        check(m('once', '--stdout', '--no-log', '--nonce', bad).returncode == 2, f'--nonce {bad[:4]}: usage')
+    for content in (b'', b'ab' * 31, b'zz' * 32, b'ab' * 33, beacon[:-1] + b' x'):
+        with open(f'{m.dir}/bad', 'wb') as f:
+            f.write(content)
+        p = m('once', '--stdout', '--no-log', '--beacon', f'{m.dir}/bad')
+        check(p.returncode == 3 and 'holds no beacon' in text(p) and p.stdout == b'', f'no beacon: {content[-4:]}', text(p))
+    p = m('once', '--stdout', '--no-log', '--beacon', '/nowhere')
+    check(p.returncode == 3 and 'No such file' in text(p), 'a beacon that is away is an error', text(p))
+    m.close()
+
+
+def attest_extra(b):
+    at = 6 + 2 + struct.unpack_from('>H', b, 6)[0]
+    n = struct.unpack_from('>H', b, at)[0]
+    return b[at + 2:at + 2 + n]
+
+
+def states(folder):
+    "the state directory: who may look, what survives, ids, keys that are taken over, lost or replaced"
+    m = Machine(folder, 'states')
+    spool = f'{folder}/spool'
+    os.mkdir(spool)
+    line = m.init('--key', 'p256').stdout
+    check(os.stat(m.state).st_mode & 0o777 == 0o700, 'the state is closed to others')
+    check(m.once(spool).returncode == 0, 'measured')
+    m.once(f'{folder}/away')
+    for root, folders, files in os.walk(m.state):
+        for f in files:
+            mode = os.stat(f'{root}/{f}').st_mode & 0o777
+            check(mode == 0o600 or '/queue' in root, f'{f} is closed to others', oct(mode))
+    os.chmod(m.state, 0o750)
+    for command in ('once', 'init', 'activate'):
+        p = m(command, *(['--spool', spool] if command == 'once' else []), stdin=b'{}')
+        check(p.returncode == 1 and 'open to others' in text(p), f'{command} in a state that others can read: refused', text(p))
+    os.chmod(m.state, 0o700)
+    with open(f'{m.state}/lock') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        check(m.once(spool).returncode == 75, 'held by another: busy')
+    # a key that is gone is made again, the same one
+    handle = json.load(open(f'{m.state}/identity.json'))['handle']
+    m.tpm('tpm2_evictcontrol', '-Q', '-C', 'o', '-c', hex(handle))
+    p = m.once(spool)
+    check(p.returncode == 1 and 'init makes it again' in text(p), 'a key that is gone: said so', text(p))
+    p = m('init')
+    check(p.returncode == 0 and p.stdout == line and 'there again, the same one' in text(p) and m.once(spool).returncode == 0, 'init makes the same key again', text(p))
+    m.tpm('tpm2_clear', '-Q', '-c', 'p')
+    p = m('init')
+    check(p.returncode == 0 and p.stdout == line and m.once(spool).returncode == 0, 'even after TPM2_Clear', text(p))
+    # another key in its place
+    m.tpm('tpm2_evictcontrol', '-Q', '-C', 'o', '-c', hex(handle))
+    m.tpm('tpm2_createprimary', '-Q', '-C', 'o', '-c', 'other.ctx')
+    m.tpm('tpm2_evictcontrol', '-Q', '-C', 'o', '-c', 'other.ctx', hex(handle))
+    m.tpm('tpm2_flushcontext', '-t')
+    for command in ('once', 'init'):
+        p = m(command, *(['--spool', spool] if command == 'once' else []))
+        check(p.returncode == 1 and 'another key' in text(p), f'{command}: another key has the handle: refused', text(p))
+    m.tpm('tpm2_evictcontrol', '-Q', '-C', 'o', '-c', hex(handle))
+    check(m('init').returncode == 0, 'and it is mended')
+    # --force: a new key, the old handle is free again
+    p = m('init', '--force', '--key', 'rsa2048')
+    new = json.loads(p.stdout)
+    kept = json.load(open(f'{m.state}/identity.json'))['handle']
+    check(p.returncode == 0 and new['ak'] != json.loads(line)['ak'] and new['id'] == 'states', '--force makes a new key for the same id', text(p))
+    handles = m.tpm('tpm2_getcap', 'handles-persistent').decode()
+    check(f'0x{kept:X}' in handles and f'0x{handle:X}' not in handles, 'the old handle was given back', handles)
+    p = m('init', '--id', 'other')
+    check(p.returncode == 1 and 'this machine is states already' in text(p), 'another id without --force: refused', text(p))
+    p = m('init', '--pcrs', '0-3,7,14', '--tag', 'a=1')
+    got = json.loads(p.stdout)
+    check(got['select'][0]['pcrs'] == [0, 1, 2, 3, 7, 14] and got['tags'] == {'a': '1'} and got['ak'] == new['ak'], 'PCRs and tags can be said anew', got)
+    r = gen_check.unpack(m('once', '--stdout', '--no-log').stdout, 0)[0]
+    check(sorted(r['pcrs'][11]) == [0, 1, 2, 3, 7, 14], 'and are what is quoted', sorted(r['pcrs'][11]))
+    r = gen_check.unpack(m('once', '--stdout', '--no-log', '--pcrs', '23,0-9,16').stdout, 0)[0]
+    check(sorted(r['pcrs'][11]) == PCRS + [16, 23], '--pcrs of once', sorted(r['pcrs'][11]))
+    # damaged, and newer, identities
+    good = open(f'{m.state}/identity.json').read()
+    for bad in ('', '{', '[]', good[:len(good) // 2], good.replace('"v":1', '"v":2'), good.replace('"id":"', '"di":"'), good.replace('"ak":"AR', '"ak":"!!'),
+                good.replace('"handle":', '"handle":-'), good.replace('"pcrs":', '"pcrs":"x",'), good.replace('"a":"1"', '"a":1')):
+        open(f'{m.state}/identity.json', 'w').write(bad)
+        for command in ('once', 'propose', 'init'):
+            p = m(command, *(['--spool', spool] if command == 'once' else []))
+            check(p.returncode == 3 and 'identity.json' in text(p) and p.stdout == b'', f'{command}: a damaged identity is an error', bad[:40], p.returncode, text(p))
+    open(f'{m.state}/identity.json', 'w').write(good)
+    # places and kinds
+    owner, m.state = m.state, f'{m.dir}/owner'
+    check(m.init('--hierarchy', 'owner', '--persist', '0x81000777', '--key', 'p384').returncode == 0 and m.once(spool).returncode == 0, 'owner hierarchy, a handle that was asked for')
+    m.state = f'{m.dir}/taken'
+    p = m.init('--persist', '0x81000777')
+    check(p.returncode == 1 and 'is taken' in text(p), 'a handle that is taken: refused', text(p))
+    p = m.init('--handle', '0x81000777')
+    check(p.returncode == 0 and m.once(spool).returncode == 0, 'which --handle takes over', text(p))
+    p = m('init', '--force', '--key', 'p256')
+    handles = m.tpm('tpm2_getcap', 'handles-persistent').decode()
+    check(p.returncode == 0 and '0x81000777' in handles, 'what was taken over is not given up', handles)
+    m.state = f'{m.dir}/none'
+    p = m.init('--handle', '0x81000fff')
+    check(p.returncode == 1 and 'no key at 0x81000fff' in text(p), 'nothing to take over: refused', text(p))
+    m.tpm('tpm2_createprimary', '-Q', '-C', 'o', '-c', 'srk.ctx')
+    m.tpm('tpm2_evictcontrol', '-Q', '-C', 'o', '-c', 'srk.ctx', '0x81000001')
+    m.tpm('tpm2_flushcontext', '-t')
+    m.tpm('tpm2_create', '-Q', '-C', '0x81000001', '-G', 'rsa', '-u', 'free.pub', '-r', 'free.priv')
+    m.tpm('tpm2_flushcontext', '-t')
+    m.tpm('tpm2_load', '-Q', '-C', '0x81000001', '-u', 'free.pub', '-r', 'free.priv', '-c', 'free.ctx')
+    m.tpm('tpm2_evictcontrol', '-Q', '-C', 'o', '-c', 'free.ctx', '0x81000002')
+    m.tpm('tpm2_flushcontext', '-t')
+    for bad in ('0x81000001', '0x81000002'):
+        p = m.init('--handle', bad)
+        check(p.returncode == 1 and 'cannot attest' in text(p), f'{bad} is no attestation key: refused', text(p))
+    # a platform's template in NV, as TPMT_PUBLIC and as TPM2B_PUBLIC
+    for index, cut in (('0x1c10001', 2), ('0x1c10003', 0)):
+        template = base64.b64decode(json.load(open(f'{owner}/identity.json'))['template'])[cut:]
+        with open(f'{m.dir}/template', 'wb') as f:
+            f.write(template)
+        m.tpm('tpm2_nvdefine', '-Q', index, '-C', 'o', '-s', str(len(template)), '-a', 'ownerread|ownerwrite|authread')
+        m.tpm('tpm2_nvwrite', '-Q', index, '-C', 'o', '-i', f'{m.dir}/template')
+        m.state = f'{m.dir}/nv{cut}'
+        p = m.init('--nv-template', index)
+        check(p.returncode == 0 and json.loads(p.stdout)['ak'] == new['ak'] and m.once(spool).returncode == 0, f'the key of the template in NV {index}', text(p))
+    m.state = f'{m.dir}/nv'
+    for index, why in (('0x1c10005', 'has no NV index'), ('0x1c10007', 'holds no template')):
+        if why == 'holds no template':
+            m.tpm('tpm2_nvdefine', '-Q', index, '-C', 'o', '-s', '40', '-a', 'ownerread|ownerwrite')
+            with open(f'{m.dir}/template', 'wb') as f:
+                f.write(b'x' * 40)
+            m.tpm('tpm2_nvwrite', '-Q', index, '-C', 'o', '-i', f'{m.dir}/template')
+        p = m.init('--nv-template', index)
+        check(p.returncode == 1 and why in text(p), f'a template that {why}: refused', text(p))
+    # ids
+    m.state = f'{m.dir}/id'
+    if os.path.exists('/etc/machine-id'):
+        p = m('init', '--key', 'p256')
+        check(json.loads(p.stdout)['id'] == open('/etc/machine-id').read().strip(), 'the id is from /etc/machine-id', text(p))
+    m.state = f'{m.dir}/id2'
+    p = m('init', '--key', 'p256', '--id-from', 'smbios')
+    try:
+        uuid = open('/sys/class/dmi/id/product_uuid').read().strip().lower()
+        check(p.returncode == (len(set(uuid) - {'-'}) == 1) and (p.returncode or json.loads(p.stdout)['id'] == uuid), 'the id is from the SMBIOS', text(p))
+    except OSError as e:
+        check(p.returncode == 3 and os.strerror(e.errno) in text(p) and '--id gives one' in text(p), 'no SMBIOS here: said so', text(p))
+    for bad in (['--id', ''], ['--id', 'a\nb'], ['--id', 'x' * 129], ['--pcrs', ''], ['--pcrs', '24'], ['--pcrs', '3-1'], ['--pcrs', '1,'], ['--pcrs', '1-'], ['--key', 'rsa1024'],
+                ['--persist', '0x80000000'], ['--persist', 'x'], ['--handle', '1'], ['--persist', '0x81000100', '--key-file', 'k'], ['--key', 'p256', '--handle', '0x81000100'],
+                ['--nv-template', '0x1c10001', '--key-file', 'k'], ['--tag', 'x'], ['--tag', '=x'], ['--tag', 'a=1', '--tag', 'a=2'], ['--tag', 'a=' + 'x' * 300]):
+        m.state = f'{m.dir}/usage'
+        p = m('init', *(['--id', 'x'] if bad[0] != '--id' else []), *bad)
+        check(p.returncode == 2 and p.stdout == b'' and text(p).count('\n') == 1, f'usage: {bad}', p.returncode, text(p))
+    for bad in ([], ['--spool', 'x', '--stdout'], ['--stdout', '--nonce', '00', '--beacon', 'x'], ['--stdout', '--timeout', '0']):
+        p = m('once', *bad)
+        check(p.returncode == 2, f'usage: once {bad}', text(p))
+    m.state = f'{m.dir}/nothing'
+    for command, code in (('once', 3), ('activate', 3), ('propose', 1)):
+        p = m(command, *(['--stdout'] if command == 'once' else []), stdin=b'')
+        check(p.returncode == code and 'quotemill-collect init' in text(p), f'{command} before init: said so', p.returncode, text(p))
+    m.close()
+
+
+CASES = [keys, credentials, story, broken, fleet, queue, freshness, states]
 
 
 def main():
@@ -596,6 +842,8 @@ def main():
             os.mkdir(f'{folder}/case-{case.__name__}')
             case(f'{folder}/case-{case.__name__}')
     finally:
+        for proc in Machine.procs:
+            proc.kill()
         shutil.rmtree(folder, ignore_errors=True)
     return failures != 0
 
