@@ -822,7 +822,68 @@ def states(folder):
     m.close()
 
 
-CASES = [keys, credentials, story, broken, fleet, queue, freshness, states]
+def fingerprint(line):
+    "of an EK: its certificate's SubjectPublicKeyInfo in DER, hashed"
+    q = subprocess.run(['openssl', 'x509', '-inform', 'DER', '-noout', '-pubkey'], input=base64.b64decode(line['ek_cert'][0]), capture_output=True)
+    return hashlib.sha256(subprocess.run(['openssl', 'pkey', '-pubin', '-outform', 'DER'], input=q.stdout, capture_output=True).stdout).hexdigest()
+
+
+def ceremony(folder):
+    "the whole ceremony, with RSA and ECC endorsement keys: init, challenge, activate, answer, confirm, once, run, green"
+    for kind, how in (('rsa', []), ('ecc', ['--ecc'])):
+        place = f'{folder}/{kind}'
+        os.makedirs(f'{place}/tpm')
+        ca = make_tpm(f'{place}/tpm', *how)
+        cas = [x for n in ('issuercert.pem', 'swtpm-localca-rootca-cert.pem') for x in ('--ca', f'{ca}/{n}')]
+        home = Home(place)
+        m = Machine(place, 'machine', swtpm_test.Tpm(f'{place}/tpm'))
+        for name, args, expect in (('confirmed', ['--key', 'rsa2048'], False), ('expected', ['--key', 'p384', '--key-file', 'ak'], True)):
+            m.name, m.state = name, f'{m.dir}/{name}'
+            p = m.init(*args)
+            line = json.loads(p.stdout)
+            files = {}
+
+            def put(what, content):
+                files[what] = f'{place}/{name}.{what}'
+                with open(files[what], 'wb') as f:
+                    f.write(content)
+                return files[what]
+            more = []
+            if expect:
+                more = ['--expect-ek', put('list', f'{name} {fingerprint(line)}\n'.encode())]
+                home('retire', 'confirmed')  # whose EK it was so far
+            p = home('enroll', '--challenge', *cas, *more, put('proposal', p.stdout))
+            if not check(p.returncode == 0 and p.stdout.count(b'\n') == 1, f'{kind}, {name}: challenged', text(p)):
+                continue
+            p = m('activate', put('challenge', p.stdout))
+            check(p.returncode == 0, f'{kind}, {name}: answered', text(p))
+            q = m.once(home.spool)
+            check(q.returncode == 0, f'{kind}, {name}: measured before it is enrolled', text(q))
+            q = home('enroll', '--answer', *more, put('answer', p.stdout))
+            check(q.returncode == 0, f'{kind}, {name}: the answer is taken', text(q))
+            if not expect:
+                check(json.loads(home('status', '--json').stdout.splitlines()[-1])['instances'] == 0, f'{kind}, {name}: it waits for a person')
+                q = home('enroll', '--confirm', name)
+                check(q.returncode == 0, f'{kind}, {name}: confirmed', text(q))
+            for _ in range(2):
+                m.once(home.spool)
+                home.run()
+            s = home.status(name)
+            check((s['status'], s['reason']) == ('trusted', 'ok'), f'{kind}, {name}: green', s)
+            check(s['enrolment']['how'] == 'credential' and s['enrolment']['ek'] == fingerprint(line), f'{kind}, {name}: proven, by its EK', s['enrolment'])
+            q = home('enroll', '--answer', *more, files['answer'])
+            check(q.returncode == 1, f'{kind}, {name}: the same answer again is refused', text(q))
+            secret_free(m.state, f'{kind}, {name}')
+        m.close()
+
+
+def secret_free(state, what):
+    "nothing but what is named in state_dir.h lies there"
+    names = sorted(n for _, _, files in os.walk(state) for n in files)
+    check(set(names) <= {'delivery.json', 'identity.json', 'lock'}, f'{what}: nothing else is kept', names)
+
+
+CASES = [keys, credentials, ceremony, story, broken, fleet, queue, freshness, states]
 
 
 def main():

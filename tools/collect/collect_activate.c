@@ -1,5 +1,4 @@
 /* quotemill-collect activate: the TPM opens the credential of a challenge, which proves that it has both the EK and the AK. */
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -10,6 +9,7 @@
 #include "tools/collect/identity.h"
 #include "tools/collect/state_dir.h"
 #include "tools/json_read.h"
+#include "tools/line_read.h"
 
 enum { NAME_MAX_BYTES = 2 + QM_DIGEST_MAX };
 
@@ -164,21 +164,14 @@ static qm_err answer(struct activate *a, const char *line, size_t len, struct qm
     return QM_OK;
 }
 
-static qm_err answer_all(struct activate *a, FILE *from, struct qm_fault *fault)
+static qm_err answer_all(struct activate *a, struct qm_lines *from, struct qm_fault *fault)
 {
-    static char line[QM_LINE_MAX + 2];
+    static char line[QM_LINE_MAX + 1];
+    size_t len;
     qm_err err = QM_OK;
-    while (err == QM_OK && fgets(line, sizeof line, from) != NULL) {
-        size_t len = strlen(line);
-        if (len > QM_LINE_MAX)
-            return qm_fail(fault, QM_E_REFUSED, 0, "a line is longer than %d KiB", QM_LINE_MAX / 1024);
-        while (len != 0 && (line[len - 1] == '\n' || line[len - 1] == '\r'))
-            len--;
-        if (len != 0)
-            err = answer(a, line, len, fault);
-    }
-    if (err == QM_OK && ferror(from))
-        err = qm_fail(fault, QM_E_IO, 0, "the challenge cannot be read");
+    while (err == QM_OK && qm_lines_next(from, line, &len))
+        err = len <= QM_LINE_MAX ? answer(a, line, len, fault)
+                                 : qm_fail(fault, QM_E_REFUSED, 0, "a line is longer than %d KiB", QM_LINE_MAX / 1024);
     if (err == QM_OK && a->answered == 0)
         err = qm_fail(fault, QM_E_REFUSED, 0, "there is no challenge for %.*s (%llu for others)", (int)a->identity.id_len,
                       (const char *)a->identity.id, (unsigned long long)a->others);
@@ -189,7 +182,8 @@ static qm_err activate(struct activate *a, const char *path, struct qm_fault *fa
 {
     bool there;
     int lock;
-    FILE *from = NULL;
+    struct qm_lines from = {0};
+    struct qm_fault reading = {0};
     qm_err err = qm_state_open(a->common.state, false, &lock, fault);
     if (err == QM_OK)
         err = qm_identity_read(&a->identity, a->common.state, &there, fault);
@@ -197,12 +191,14 @@ static qm_err activate(struct activate *a, const char *path, struct qm_fault *fa
         err = qm_fail(fault, QM_E_REFUSED, 0, "there is no key yet: quotemill-collect init");
     if (err == QM_OK)
         err = qm_json_open(&a->json, fault);
-    if (err == QM_OK && (from = strcmp(path, "-") == 0 ? stdin : fopen(path, "re")) == NULL)
-        err = qm_fail(fault, QM_E_IO, errno, "the challenge %.200s", path);
     if (err == QM_OK)
-        err = answer_all(a, from, fault);
-    if (from != NULL && from != stdin)
-        fclose(from);
+        err = qm_lines_open(&from, path, fault);
+    if (err == QM_OK)
+        err = answer_all(a, &from, fault);
+    if (qm_lines_close(&from, &reading) != QM_OK && err == QM_OK) {
+        *fault = reading;
+        err = reading.err;
+    }
     qm_json_close(a->json);
     if (lock >= 0)
         close(lock);

@@ -104,12 +104,14 @@ static int to_spool(struct once *o, struct qm_span record)
     char name[QM_SPOOL_NAME_MAX] = "";
     struct qm_fault fault = {0}, why = {0};
     struct qm_queue q;
-    uint64_t older = 0;
-    qm_err err = qm_queue_deliver(o->common.state, o->spool, id_of(o), &older, &why);
+    uint64_t older = 0, lost = 0;
+    qm_err err = qm_queue_deliver(o->common.state, o->spool, id_of(o), &older, &lost, &why);
     if (err == QM_OK)
         err = qm_spool_deliver(o->spool, id_of(o), record, name, &why);
     if (older != 0)
         qm_collect_note("once", "%llu older records from the queue were delivered", (unsigned long long)older);
+    if (lost != 0)
+        qm_collect_note("once", "%llu records of the queue could not be read, and are lost", (unsigned long long)lost);
     if (older != 0 || err == QM_OK)
         if (qm_delivery_write(o->common.state, o->spool, &fault) != QM_OK)
             qm_collect_note("once", "delivered, but that is not remembered: %s", fault.text);

@@ -10,6 +10,7 @@
 #include "codec/emit.h"
 #include "tools/collect/state_dir.h"
 #include "tools/json_read.h"
+#include "tools/line_read.h"
 
 static const char *const hierarchies[] = {[QM_ENDORSEMENT] = "endorsement", [QM_OWNER] = "owner"};
 
@@ -102,7 +103,7 @@ qm_err qm_identity_read(struct qm_identity *i, const char *dir, bool *there, str
 {
     struct reading r = {.to = i};
     struct qm_fault why = {0};
-    uint8_t *bytes;
+    char *bytes;
     size_t len;
     *i = (struct qm_identity){0};
     qm_err err = qm_state_read(dir, "identity.json", &bytes, &len, there, fault);
@@ -110,7 +111,7 @@ qm_err qm_identity_read(struct qm_identity *i, const char *dir, bool *there, str
         return err;
     err = qm_json_open(&r.json, &why);
     if (err == QM_OK)
-        err = qm_json_each(r.json, QM_JSON_OBJECT, (const char *)bytes, len, take_member, &r, &why);
+        err = qm_json_each(r.json, QM_JSON_OBJECT, bytes, len, take_member, &r, &why);
     qm_json_close(r.json);
     free(bytes);
     if (err == QM_OK &&

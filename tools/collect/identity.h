@@ -5,12 +5,7 @@
 
 #include "tools/collect/tpm_ek.h"
 
-enum {
-    QM_TAGS_MAX = 32,
-    QM_TAG_BYTES_MAX = 256,
-    QM_PATH_MAX = 4096,
-    QM_LINE_MAX = 64 * 1024 /* bytes of a line of the ceremony */
-};
+enum { QM_TAGS_MAX = 32, QM_TAG_BYTES_MAX = 256, QM_PATH_MAX = 4096 };
 #define QM_PCRS_DEFAULT 0x3ffu /* 0 to 9 */
 
 struct qm_identity {

@@ -12,6 +12,7 @@
 
 #include "codec/emit.h"
 #include "tools/json_read.h"
+#include "tools/line_read.h"
 #include "tools/spool.h"
 #include "tools/whole_file.h"
 
@@ -62,49 +63,14 @@ qm_err qm_state_open(const char *dir, bool make, int *lock, struct qm_fault *fau
 
 /* ---- files ------------------------------------------------------------------------------------------------------------- */
 
-/* fd is closed. */
-static qm_err read_all(int fd, const char *path, size_t max, uint8_t **bytes, size_t *len, struct qm_fault *fault)
-{
-    struct stat st;
-    *bytes = NULL;
-    *len = 0;
-    if (fd < 0 || fstat(fd, &st) != 0) {
-        qm_fail(fault, QM_E_IO, errno, "cannot read %.300s", path);
-        if (fd >= 0)
-            close(fd);
-        return QM_E_IO;
-    }
-    qm_err err = QM_OK;
-    if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size > max)
-        err = qm_fail(fault, QM_E_FORMAT, 0, "%.300s is no file of ours", path);
-    else if ((*bytes = malloc((size_t)st.st_size + 1)) == NULL)
-        err = qm_fail(fault, QM_E_NOMEM, 0, "out of memory");
-    while (err == QM_OK && *len < (size_t)st.st_size) {
-        const ssize_t n = read(fd, *bytes + *len, (size_t)st.st_size - *len);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            err = qm_fail(fault, QM_E_IO, n < 0 ? errno : EIO, "cannot read %.300s", path);
-        else
-            *len += (size_t)n;
-    }
-    close(fd);
-    if (err != QM_OK) {
-        free(*bytes);
-        *bytes = NULL;
-    }
-    return err;
-}
-
-qm_err qm_state_read(const char *dir, const char *name, uint8_t **bytes, size_t *len, bool *there, struct qm_fault *fault)
+qm_err qm_state_read(const char *dir, const char *name, char **bytes, size_t *len, bool *there, struct qm_fault *fault)
 {
     char path[PATH_ROOM];
     qm_err err = path_of(path, dir, name, fault);
     if (err != QM_OK)
         return err;
-    const int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-    *there = fd >= 0 || errno != ENOENT;
-    return *there ? read_all(fd, path, STATE_FILE_MAX, bytes, len, fault) : QM_OK;
+    *there = access(path, F_OK) == 0 || errno != ENOENT;
+    return *there ? qm_file_read(path, STATE_FILE_MAX, bytes, len, fault) : QM_OK;
 }
 
 qm_err qm_state_write(const char *dir, const char *name, struct qm_span bytes, struct qm_fault *fault)
@@ -144,7 +110,7 @@ static qm_err take_delivery(const struct qm_json_item *item, void *user, struct 
 qm_err qm_delivery_read(const char *dir, struct qm_delivery *out, bool *there, struct qm_fault *fault)
 {
     struct qm_json *json = NULL;
-    uint8_t *bytes;
+    char *bytes;
     size_t len;
     *out = (struct qm_delivery){0};
     qm_err err = qm_state_read(dir, "delivery.json", &bytes, &len, there, fault);
@@ -152,7 +118,7 @@ qm_err qm_delivery_read(const char *dir, struct qm_delivery *out, bool *there, s
         return err;
     err = qm_json_open(&json, fault);
     if (err == QM_OK)
-        err = qm_json_each(json, QM_JSON_OBJECT, (const char *)bytes, len, take_delivery, out, fault);
+        err = qm_json_each(json, QM_JSON_OBJECT, bytes, len, take_delivery, out, fault);
     qm_json_close(json);
     free(bytes);
     return err;
@@ -281,33 +247,25 @@ qm_err qm_queue_look(const char *dir, struct qm_queue *out, struct qm_fault *fau
     return err;
 }
 
-static qm_err deliver_one(const struct waiting *w, const char *queue, const struct entry *e, const char *spool,
-                          struct qm_span id, struct qm_fault *fault)
+qm_err qm_queue_deliver(const char *dir, const char *spool, struct qm_span id, uint64_t *delivered, uint64_t *lost,
+                        struct qm_fault *fault)
 {
-    char name[QM_SPOOL_NAME_MAX], path[PATH_ROOM];
-    uint8_t *bytes;
-    size_t len;
-    qm_err err = path_of(path, queue, e->name, fault);
-    if (err == QM_OK)
-        err = read_all(openat(w->fd, e->name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC), path, QM_RECORD_MAX, &bytes, &len, fault);
-    if (err != QM_OK)
-        return err;
-    err = qm_spool_deliver(spool, id, (struct qm_span){bytes, len}, name, fault);
-    free(bytes);
-    if (err == QM_OK && unlinkat(w->fd, e->name, 0) != 0)
-        err = qm_fail(fault, QM_E_IO, errno, "cannot remove what was delivered from the queue");
-    return err;
-}
-
-qm_err qm_queue_deliver(const char *dir, const char *spool, struct qm_span id, uint64_t *delivered, struct qm_fault *fault)
-{
-    char path[PATH_ROOM];
+    char queue[PATH_ROOM], path[PATH_ROOM], name[QM_SPOOL_NAME_MAX];
     struct waiting w;
-    *delivered = 0;
-    qm_err err = waiting_open(&w, dir, false, true, path, fault);
+    *delivered = *lost = 0;
+    qm_err err = waiting_open(&w, dir, false, true, queue, fault);
     for (size_t i = 0; err == QM_OK && i < w.count; i++) {
-        err = deliver_one(&w, path, &w.entry[i], spool, id, fault);
-        *delivered += err == QM_OK;
+        char *bytes = NULL;
+        size_t len;
+        err = path_of(path, queue, w.entry[i].name, fault);
+        if (err == QM_OK && qm_file_read(path, QM_RECORD_MAX, &bytes, &len, fault) != QM_OK)
+            ++*lost; /* what cannot be read must not keep back all that is behind it */
+        else if (err == QM_OK)
+            err = qm_spool_deliver(spool, id, (struct qm_span){(const uint8_t *)bytes, len}, name, fault);
+        *delivered += err == QM_OK && bytes != NULL;
+        free(bytes);
+        if (err == QM_OK && unlinkat(w.fd, w.entry[i].name, 0) != 0)
+            err = qm_fail(fault, QM_E_IO, errno, "cannot remove what was delivered from the queue");
     }
     waiting_close(&w);
     return err;

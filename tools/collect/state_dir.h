@@ -18,7 +18,7 @@
 qm_err qm_state_open(const char *dir, bool make, int *lock, struct qm_fault *fault) QM_MUST_USE;
 
 /* All of a file, at most 256 KiB, malloced. *there false, and QM_OK: there is none. */
-qm_err qm_state_read(const char *dir, const char *name, uint8_t **bytes, size_t *len, bool *there,
+qm_err qm_state_read(const char *dir, const char *name, char **bytes, size_t *len, bool *there,
                      struct qm_fault *fault) QM_MUST_USE;
 qm_err qm_state_write(const char *dir, const char *name, struct qm_span bytes, struct qm_fault *fault) QM_MUST_USE;
 
@@ -41,8 +41,9 @@ struct qm_queue {
     uint64_t dropped; /* since it was asked for: the oldest, to make room */
 };
 qm_err qm_queue_look(const char *dir, struct qm_queue *out, struct qm_fault *fault) QM_MUST_USE;
-/* Delivers what waits, oldest first, until the spool refuses; *delivered counts. An error is the spool's, or the queue's. */
-qm_err qm_queue_deliver(const char *dir, const char *spool, struct qm_span id, uint64_t *delivered,
+/* Delivers what waits, oldest first, until the spool refuses; *delivered counts. What cannot be read is dropped, and counts in
+ * *lost. An error is the spool's, or the queue's. */
+qm_err qm_queue_deliver(const char *dir, const char *spool, struct qm_span id, uint64_t *delivered, uint64_t *lost,
                         struct qm_fault *fault) QM_MUST_USE;
 /* Puts one more behind; the oldest go where there is no room. */
 qm_err qm_queue_add(const char *dir, struct qm_span id, struct qm_span record, const struct qm_queue_limits *limits,
