@@ -120,6 +120,7 @@ TABLE = [
     ('a file that cannot be read stays, is named, exit 3', 'unreadable_file'),
     ('run refuses / and the home as a spool', 'refused_spools'),
     ('results are bounded by age, and the loss is counted', 'results_bounded'),
+    ('history is bounded by age, and the loss is counted', 'history_bounded'),
     ('an older program exits 3 and touches nothing', 'newer_schema'),
     ('run rebuilds a table that is of another version', 'table_rebuilt'),
     ('backup takes store and ledger of one generation; restore gives them back', 'backup_and_restore'),
@@ -1326,6 +1327,28 @@ def results_bounded(lab):
     equal(len(os.listdir(os.path.join(lab.path, 'results'))), before + 1)
     lab.wait(3 * DAY).go(m.quote())
     equal(len(os.listdir(os.path.join(lab.path, 'results'))), 1)
+
+
+def history_bounded(lab):
+    lab.config('history_keep', '10d')
+    m = lab.known('a')
+    learned = lab.sets()[0]['run']
+    lab.wait().go(m.boot(p9='implant').quote())
+    lab.wait().go(m.boot(p9='pcr-9').quote())
+    lab.wait(9 * DAY).go(m.quote())
+
+    def kept():
+        db = sqlite3.connect(os.path.join(lab.path, 'fleet.db'))
+        try:
+            return [row[0] for row in db.execute('SELECT id FROM run ORDER BY no')], json.loads(db.execute('SELECT record FROM run ORDER BY no DESC').fetchone()[0])
+        finally:
+            db.close()
+    equal((len(kept()[0]), kept()[1]['lost'], len(lab.rows())), (5, 0, 1))
+    lab.wait(2 * DAY).go(m.quote())
+    runs, row = kept()
+    equal((len(runs), row['lost'], lab.rows()), (3, 5, []))  # three runs, the alert, and that a policy was set
+    equal(runs[0], learned)  # a set came of it
+    equal([s['id'] for s in lab.sets('--run', learned)], ['a'])
 
 
 def newer_schema(lab):

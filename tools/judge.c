@@ -132,15 +132,20 @@ static void count_results(struct judge *j, struct qm_outcomes *const *outcomes, 
     }
 }
 
-/* What time alone does to alerts, and to challenges that nobody answered. */
+/* What time alone does to alerts, to what is remembered of runs, and to challenges that nobody answered. */
 static qm_err grow_old(struct qm_store *s, uint64_t *dropped, struct qm_fault *fault)
 {
     const struct qm_policy *policy;
+    const uint64_t now_ms = qm_store_now_ms(s);
     qm_err err = qm_store_policy(s, "", 0, &policy, fault);
     uint64_t gone;
     if (err == QM_OK)
         err = qm_store_challenges_age(s, &gone, fault);
-    return err == QM_OK ? qm_alerts_age(s, qm_store_now_ms(s), policy->history_keep_ms, dropped, fault) : err;
+    if (err == QM_OK)
+        err = qm_alerts_age(s, now_ms, policy->history_keep_ms, dropped, fault);
+    if (err == QM_OK && policy->history_keep_ms != 0 && now_ms > policy->history_keep_ms)
+        err = qm_store_history_drop(s, now_ms - policy->history_keep_ms, dropped, fault);
+    return err;
 }
 
 qm_err qm_judge(struct qm_store *s, struct qm_outcomes *const *outcomes, unsigned count, const struct qm_judge_options *options,

@@ -51,6 +51,27 @@ qm_err qm_store_run_last(struct qm_store *s, uint64_t *end_ms, struct qm_fault *
     return st == NULL ? QM_E_STORE : number_of(s, st, end_ms, fault);
 }
 
+qm_err qm_store_history_drop(struct qm_store *s, uint64_t before_ms, uint64_t *dropped, struct qm_fault *fault)
+{
+    /* Of each the newest stays, since numbers go on from it; of runs also those that sets name as where they were learned. */
+    static const char *const old[] = {
+        "DELETE FROM run WHERE end_ms < ?1 AND no <> (SELECT max(no) FROM run)"
+        " AND NOT EXISTS (SELECT 1 FROM baseline b WHERE b.run = run.no)",
+        "DELETE FROM journal WHERE at_ms < ?1",
+        "DELETE FROM beacon WHERE until_ms < ?1 AND no <> (SELECT max(no) FROM beacon)",
+    };
+    qm_err err = QM_OK;
+    for (size_t i = 0; err == QM_OK && i < QM_COUNT(old); i++) {
+        sqlite3_stmt *st = store_sql(s, old[i], fault);
+        if (st == NULL)
+            return QM_E_STORE;
+        sqlite3_bind_int64(st, 1, (sqlite3_int64)before_ms);
+        err = store_run(s, st, fault);
+        *dropped += err == QM_OK ? (uint64_t)sqlite3_changes64(s->db) : 0;
+    }
+    return err;
+}
+
 qm_err qm_store_meta_get(struct qm_store *s, const char *key, uint64_t *value, struct qm_fault *fault)
 {
     sqlite3_stmt *st = store_sql(s, "SELECT value FROM meta WHERE key = ?1", fault);

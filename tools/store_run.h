@@ -18,6 +18,9 @@ qm_err qm_store_run_known(struct qm_store *s, const char *id, bool *known, struc
 /* When the last run ended; 0: there was none. */
 qm_err qm_store_run_last(struct qm_store *s, uint64_t *end_ms, struct qm_fault *fault) QM_MUST_USE;
 
+/* Drops runs, beacons and what was done to the home that are over since before then; adds to *dropped how many. */
+qm_err qm_store_history_drop(struct qm_store *s, uint64_t before_ms, uint64_t *dropped, struct qm_fault *fault) QM_MUST_USE;
+
 /* Numbers kept under a name: 0 where there is none. */
 qm_err qm_store_meta_get(struct qm_store *s, const char *key, uint64_t *value, struct qm_fault *fault) QM_MUST_USE;
 qm_err qm_store_meta_set(struct qm_store *s, const char *key, uint64_t value, struct qm_fault *fault) QM_MUST_USE;
