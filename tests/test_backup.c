@@ -1,8 +1,23 @@
 /* A home's health, its copy in one file, and the way back. */
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include "tests/homes.h"
+#include "tools/home_check.h"
 #include "tools/store_backup.h"
 #include "tools/store_health.h"
 #include "tools/store_ledger.h"
+
+/* The system's, but for what kind of file system it says that it is. */
+static bool over_the_network;
+int statfs(const char *path, struct statfs *fs)
+{
+    const int rc = (int)syscall(SYS_statfs, path, fs);
+    if (rc == 0 && over_the_network)
+        fs->f_type = 0x6969;
+    return rc;
+}
 
 TestSuite(backup, .init = home_make, .fini = home_end);
 
@@ -115,4 +130,21 @@ Test(backup, file_systems_over_the_network)
     cr_expect_null(qm_file_system_remote(0x58465342), "XFS");
     GOOD(qm_home_local(home_path, &fault));
     GOOD(qm_home_local("/nowhere", &fault));
+}
+
+Test(backup, a_home_over_the_network_is_refused)
+{
+    struct qm_store *other;
+    char path[600];
+    bool made = true;
+    snprintf(path, sizeof path, "%s-2", home_path);
+    over_the_network = true;
+    cr_expect_eq(qm_store_open(&other, home_path, true, &fault), QM_E_IO);
+    cr_expect_not_null(strstr(fault.text, "over the network"), "%s", fault.text);
+    cr_expect_eq(qm_store_open(&other, home_path, false, &fault), QM_E_IO);
+    cr_expect_eq(qm_store_create(path, &made, &fault), QM_E_IO);
+    cr_expect(!made && access(path, F_OK) != 0);
+    over_the_network = false;
+    GOOD(qm_store_open(&other, home_path, false, &fault));
+    qm_store_close(other);
 }

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/inotify.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -579,6 +580,40 @@ Test(spool, more_directories_than_descriptors)
     run_close(r);
 }
 
+/* Directories whose descriptors are not kept are opened anew when their files' turn comes: not through a link. */
+Test(spool, a_link_above_a_directory_is_not_followed)
+{
+    char name[64];
+    mkdir(at("spool/d"), 0755);
+    mkdir(at("precious"), 0755);
+    for (unsigned i = 0; i < 300; i++) {
+        snprintf(name, sizeof name, "spool/d/%03u", i);
+        mkdir(at(name), 0755);
+        snprintf(name, sizeof name, "spool/d/%03u/x.mpk", i);
+        put(name, "x");
+        snprintf(name, sizeof name, "precious/%03u", i);
+        mkdir(at(name), 0755);
+        snprintf(name, sizeof name, "precious/%03u/x.mpk", i);
+        put(name, "P");
+    }
+    struct run *r = run_open("r1");
+    run_add(r, NULL);
+    run_take(r);
+    cr_expect_eq(qm_spool_files(r->sp), 300);
+    cr_assert_eq(rename(at("spool/d"), at("spool/e")), 0);
+    cr_assert_eq(symlink(at("precious"), at("spool/d")), 0);
+    run_read(r);
+    cr_expect_null(strchr(r->text, 'P'));
+    cr_expect_lt(strlen(r->text), 300);
+    run_commit(r);
+    qm_spool_finish(r->sp);
+    for (unsigned i = 0; i < 300; i++) {
+        snprintf(name, sizeof name, "precious/%03u/x.mpk", i);
+        cr_expect_str_eq(text_of(name), "P");
+    }
+    run_close(r);
+}
+
 Test(spool, a_name_too_long_to_grow)
 {
     char name[300] = "spool/";
@@ -672,10 +707,34 @@ Test(trim, archive_by_run, .init = make_home, .fini = craft_free_all)
     qm_trim_close(t);
 }
 
+/* Names that appear in a directory, in turn, in one text: +NAME was made, >NAME was renamed into being. */
+static void names_that_appeared(int watch, char *text, size_t cap)
+{
+    _Alignas(struct inotify_event) char room[8192];
+    const ssize_t n = read(watch, room, sizeof room);
+    size_t used = 0;
+    text[0] = '\0';
+    for (ssize_t at = 0; at < n;) {
+        const struct inotify_event *e = (const void *)(room + at);
+        const int len = snprintf(text + used, cap - used, "%c%s ", (e->mask & IN_CREATE) != 0 ? '+' : '>', e->name);
+        used += len > 0 && (size_t)len < cap - used ? (size_t)len : 0;
+        at += (ssize_t)(sizeof *e + e->len);
+    }
+}
+
 Test(spool, a_record_is_delivered_whole)
 {
-    char name[QM_SPOOL_NAME_MAX], path[512];
+    char name[QM_SPOOL_NAME_MAX], path[512], seen[1024], expected[1024];
     struct qm_fault fault = {0};
+    const int watch = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+    MUST(watch >= 0 && inotify_add_watch(watch, at("spool"), IN_CREATE | IN_MOVED_TO) >= 0);
+    cr_assert_eq(qm_spool_deliver(at("spool"), span("b"), span("record"), name, &fault), QM_OK, "%s", fault.text);
+    names_that_appeared(watch, seen, sizeof seen);
+    snprintf(expected, sizeof expected, "+.%s.tmp >%s ", name, name);
+    cr_expect_str_eq(seen, expected);
+    close(watch);
+    snprintf(path, sizeof path, "spool/%s", name);
+    unlink(at(path));
     cr_assert_eq(qm_spool_deliver(at("spool"), span("../a b"), span("record"), name, &fault), QM_OK, "%s", fault.text);
     cr_expect_eq(strncmp(name, "_._a_b-", 7), 0, "%s", name);
     snprintf(path, sizeof path, "spool/%s", name);

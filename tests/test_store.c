@@ -9,6 +9,7 @@
 
 #include "tests/craft.h"
 #include "tools/store.h"
+#include "tools/store_ledger.h"
 
 static char home[512];
 static struct qm_store *store;
@@ -387,6 +388,96 @@ static void cannot_open(qm_err err, const char *says)
     cr_expect_null(s);
     cr_expect_not_null(strstr(fault.text, says), "'%s' does not say '%s'", fault.text, says);
     cr_expect_null(strchr(fault.text, '\n'));
+}
+
+/* What the first schema was. */
+static const char schema_1[] =
+    "CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;"
+    "CREATE TABLE ak(no INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, made BLOB NOT NULL);"
+    "CREATE TABLE profile(no INTEGER PRIMARY KEY, content BLOB NOT NULL UNIQUE);"
+    "CREATE TABLE pcr_values(no INTEGER PRIMARY KEY, mask INTEGER NOT NULL, value BLOB NOT NULL, UNIQUE(mask, value));"
+    "CREATE TABLE instance(slot INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, ak INTEGER NOT NULL REFERENCES ak,"
+    " profile INTEGER NOT NULL REFERENCES profile, nonce BLOB, require_log INTEGER NOT NULL, grp TEXT, tags TEXT,"
+    " line BLOB NOT NULL, enrolled_ms INTEGER NOT NULL, changed_ms INTEGER NOT NULL, generation INTEGER NOT NULL);"
+    "CREATE INDEX instance_ak ON instance(ak);"
+    "CREATE TABLE ak_history(slot INTEGER NOT NULL REFERENCES instance, ak INTEGER NOT NULL REFERENCES ak,"
+    " since_ms INTEGER NOT NULL, until_ms INTEGER, who TEXT NOT NULL, how TEXT NOT NULL);"
+    "CREATE INDEX ak_history_slot ON ak_history(slot);"
+    "CREATE TABLE baseline(no INTEGER PRIMARY KEY, slot INTEGER NOT NULL REFERENCES instance,"
+    " vals INTEGER NOT NULL REFERENCES pcr_values, origin TEXT NOT NULL, who TEXT NOT NULL, why TEXT,"
+    " since_ms INTEGER NOT NULL, until_ms INTEGER, ended_ms INTEGER);"
+    "CREATE INDEX baseline_slot ON baseline(slot, no);"
+    "INSERT INTO meta SELECT key, CASE key WHEN 'schema' THEN 1 ELSE value END FROM present.meta"
+    " WHERE key IN ('schema', 'generation', 'created_ms', 'home_id');"
+    "INSERT INTO ak SELECT no, digest, made FROM present.ak;"
+    "INSERT INTO profile SELECT no, content FROM present.profile;"
+    "INSERT INTO pcr_values SELECT no, mask, value FROM present.pcr_values;"
+    "INSERT INTO instance SELECT slot, id, ak, profile, nonce, require_log, grp, tags, line, enrolled_ms, changed_ms, generation"
+    " FROM present.instance;"
+    "INSERT INTO ak_history SELECT slot, ak, since_ms, until_ms, who, how FROM present.ak_history;"
+    "INSERT INTO baseline SELECT no, slot, vals, origin, who, why, since_ms, until_ms, ended_ms FROM present.baseline;";
+
+/* The store as the first program would have left it. */
+static void go_back_to_schema_1(void)
+{
+    sqlite3 *db;
+    char path[600], old[600], sql[700];
+    qm_store_close(store);
+    store = NULL;
+    snprintf(path, sizeof path, "%s/fleet.db", home);
+    snprintf(old, sizeof old, "%s/fleet.db.old", home);
+    snprintf(sql, sizeof sql, "ATTACH '%s' AS present", path);
+    MUST(sqlite3_open(old, &db) == SQLITE_OK);
+    MUST(sqlite3_exec(db, sql, NULL, NULL, NULL) == SQLITE_OK);
+    MUST(sqlite3_exec(db, schema_1, NULL, NULL, NULL) == SQLITE_OK);
+    sqlite3_close(db);
+    change("PRAGMA wal_checkpoint(TRUNCATE); PRAGMA journal_mode=DELETE");
+    MUST(rename(old, path) == 0);
+}
+
+Test(store, an_older_schema_is_brought_up_to_date)
+{
+    char copy[600], tmp[640];
+    cr_assert_eq(enroll(line_of("a", 0, baseline(7, ",\"group\":\"g\""))), QM_ENROLLED_NEW);
+    cr_assert_eq(enroll(line_of("b", 1, "")), QM_ENROLLED_NEW);
+    go_back_to_schema_1();
+    snprintf(copy, sizeof copy, "%s/fleet.db.schema-1", home);
+    snprintf(tmp, sizeof tmp, "%s.new", copy);
+    /* a reader changes nothing; nor does who cannot keep a copy */
+    cr_expect_eq(qm_store_open(&store, home, false, &fault), QM_E_FORMAT);
+    cr_expect_not_null(strstr(fault.text, "older"), "%s", fault.text);
+    MUST(mkdir(tmp, 0700) == 0);
+    cr_expect_neq(qm_store_open(&store, home, true, &fault), QM_OK);
+    cr_expect_eq(ask("SELECT value FROM meta WHERE key = 'schema'"), 1);
+    cr_expect_eq(ask("SELECT count(*) FROM sqlite_master WHERE name = 'ledger'"), 0);
+    MUST(rmdir(tmp) == 0);
+    cr_assert_eq(qm_store_open(&store, home, true, &fault), QM_OK, "%s", fault.text);
+    cr_expect_eq(ask("SELECT value FROM meta WHERE key = 'schema'"), QM_STORE_SCHEMA);
+    cr_expect_eq(access(copy, F_OK), 0);
+    cr_expect_neq(access(tmp, F_OK), 0);
+    /* what was there is there, with what it lacked */
+    struct qm_ledger l[2];
+    for (uint64_t slot = 1; slot <= 2; slot++)
+        cr_assert_eq(qm_store_ledger_get(store, slot, &l[slot - 1], &fault), QM_OK, "%s", fault.text);
+    cr_expect(l[0].enrolled_s != 0 && l[1].enrolled_s != 0 && l[0].ak == 1 && l[1].ak == 2);
+    cr_expect(l[0].group == 1 && l[1].group == 0);
+    cr_expect_eq(ask("SELECT no FROM grp WHERE name = 'g'"), 1);
+    cr_expect_eq(ask("SELECT count(*) FROM baseline WHERE kind = 0 AND slot = 1 AND origin = 'enrolled' AND ended_ms IS NULL"), 1);
+    cr_expect_eq(ask("SELECT count(*) FROM ak_history WHERE until_ms IS NULL AND generation = 0"), 2);
+    cr_expect_eq(ask("SELECT count(*) FROM pragma_foreign_key_check"), 0);
+    publish();
+    struct qm_table *t = table_now();
+    cr_expect_eq(find(t, "a").set_count, 1);
+    cr_expect_eq(find(t, "b").set_count, 0);
+    qm_table_close(t);
+    /* and the copy is what was there before */
+    qm_store_close(store);
+    store = NULL;
+    char path[600];
+    snprintf(path, sizeof path, "%s/fleet.db", home);
+    MUST(rename(copy, path) == 0);
+    cr_expect_eq(ask("SELECT value FROM meta WHERE key = 'schema'"), 1);
+    cr_expect_eq(ask("SELECT count(*) FROM instance"), 2);
 }
 
 Test(store, other_schemas)
