@@ -19,6 +19,7 @@ HOMES = [
     ('sqlite3.h', ['tools/store_*', 'tools/json_read.c']),
     ('liburing*', ['ingest/ring_reader.c']),
     ('xxh*.h', ['engine/table_format.h']),
+    ('cbor.h', ['tools/corim_read.c', 'tests/test_corim.c']),
     ('msgpack*', ['codec/emit.c', 'tools/gen_machine.h', 'tools/result_read.c']),
     ('openssl/*', ['engine/kernel/openssl_*', 'engine/kernel/oracle.c', 'engine/kernel/key.c', 'tools/ak_read.c', 'tools/answer.c', 'tools/cert_chain.c', 'tools/credential.c', 'tools/ek_public.c',
                    'tools/gen_*']),

@@ -7,6 +7,7 @@
 #include "codec/result.h"
 #include "tools/baseline_json.h"
 #include "tools/command.h"
+#include "tools/corim_read.h"
 #include "tools/moment_read.h"
 #include "tools/options.h"
 #include "tools/show.h"
@@ -14,7 +15,7 @@
 static const char command[] = "baseline";
 
 struct ask {
-    const char *home, *group, *run, *reason, *until;
+    const char *home, *group, *run, *reason, *until, *format;
     uint64_t end, until_ms;
     bool json, own;
     char **rest;
@@ -181,6 +182,25 @@ static qm_err retire(struct ask *a, struct qm_fault *fault)
     return err;
 }
 
+/* What is refused is said, and what else there is goes on. */
+static qm_err or_refused(struct ask *a, qm_err err, const struct qm_fault *why, const char *what, const char *of, struct qm_fault *fault)
+{
+    char shown[1024], subject[512];
+    if (err == QM_OK)
+        return QM_OK;
+    if (err != QM_E_REFUSED && err != QM_E_LIMIT) {
+        *fault = *why;
+        return err;
+    }
+    struct qm_out o = qm_out_init(shown, sizeof shown - 1), s = qm_out_init(subject, sizeof subject - 1);
+    qm_out_line(&o, (struct qm_span){(const uint8_t *)why->text, strlen(why->text)});
+    qm_out_line(&s, (struct qm_span){(const uint8_t *)of, strlen(of)});
+    shown[o.len] = subject[s.len] = '\0';
+    fprintf(stderr, "quotemill baseline: %s %s: refused: %s\n", what, subject, shown);
+    a->refused++;
+    return QM_OK;
+}
+
 static qm_err import_line(struct ask *a, const char *text, size_t len, struct qm_fault *fault)
 {
     struct qm_baseline_line line;
@@ -203,22 +223,14 @@ static qm_err import_file(struct ask *a, const char *name, struct qm_fault *faul
     for (uint64_t number = 1; err == QM_OK && fgets(a->text, QM_BASELINE_LINE_MAX, in) != NULL; number++) {
         const size_t len = strcspn(a->text, "\n");
         struct qm_fault why = {0};
+        char line[24];
         if (len == strspn(a->text, " \t\r") && len < QM_BASELINE_LINE_MAX - 1)
             continue;
         err = a->text[len] == '\n' || feof(in)
                   ? import_line(a, a->text, len, &why)
                   : qm_fail(&why, QM_E_IO, 0, "%s: line %llu is too long", name, (unsigned long long)number);
-        if (err == QM_E_REFUSED || err == QM_E_LIMIT) {
-            char shown[1024];
-            struct qm_out o = qm_out_init(shown, sizeof shown - 1);
-            qm_out_line(&o, (struct qm_span){(const uint8_t *)why.text, strlen(why.text)});
-            shown[o.len] = '\0';
-            fprintf(stderr, "quotemill baseline: line %llu: refused: %s\n", (unsigned long long)number, shown);
-            a->refused++;
-            err = QM_OK;
-        } else if (err != QM_OK) {
-            *fault = why;
-        }
+        snprintf(line, sizeof line, "%llu", (unsigned long long)number);
+        err = or_refused(a, err, &why, "line", line, fault);
     }
     if (err == QM_OK && ferror(in))
         err = qm_fail(fault, QM_E_IO, errno, "cannot read %s", name);
@@ -227,9 +239,67 @@ static qm_err import_file(struct ask *a, const char *name, struct qm_fault *faul
     return err;
 }
 
+/* One CoMID of a manifest, for a machine, or for the group where id is NULL. */
+static qm_err import_comid(struct ask *a, const struct qm_corim *corim, const struct qm_corim_set *from, const char *id, struct qm_fault *fault)
+{
+    char why[2 * QM_CORIM_NAME_MAX + 32];
+    struct qm_set_new set = {.kind = id == NULL ? QM_SET_GROUP : a->own ? QM_SET_INSTANCE : QM_SET_WHOLE,
+                             .mask = from->mask,
+                             .origin = "imported",
+                             .why = a->reason,
+                             .until_ms = corim->not_after_ms};
+    struct qm_fault refused = {0};
+    uint64_t no;
+    if (a->reason == NULL) {
+        snprintf(why, sizeof why, "CoRIM %s, CoMID %s", corim->name, from->name);
+        set.why = why;
+    }
+    for (unsigned pcr = 0; pcr < QM_CORIM_PCRS; pcr++)
+        set.value[pcr] = from->value[pcr];
+    qm_err err = qm_baseline_add(a->store, &set, id, a->group, &no, &a->change, &refused);
+    return or_refused(a, err, &refused, id == NULL ? "group" : "instance", id == NULL ? a->group : id, fault);
+}
+
+static qm_err read_corim(struct ask *a, const char *name, struct qm_corim *corim, struct qm_fault *fault)
+{
+    const uint64_t now = qm_store_now_ms(a->store);
+    size_t len;
+    char *bytes = malloc(QM_CORIM_BYTES_MAX + 1);
+    if (bytes == NULL)
+        return qm_fail(fault, QM_E_NOMEM, 0, "no memory for a manifest");
+    qm_err err = read_file(name, bytes, QM_CORIM_BYTES_MAX + 1, &len, fault);
+    if (err == QM_OK)
+        err = qm_corim_read((struct qm_span){(const uint8_t *)bytes, len}, corim, fault);
+    if (err == QM_OK && corim->not_before_ms > now)
+        err = qm_fail(fault, QM_E_REFUSED, 0, "it is not valid yet (rim-validity)");
+    if (err == QM_OK && corim->not_after_ms != 0 && corim->not_after_ms <= now)
+        err = qm_fail(fault, QM_E_REFUSED, 0, "it is not valid any more (rim-validity)");
+    free(bytes);
+    return err;
+}
+
+/* FILE ID…, or FILE with --group: every CoMID a set of each. */
+static qm_err import_corim(struct ask *a, struct qm_fault *fault)
+{
+    struct qm_fault refused = {0};
+    struct qm_corim corim;
+    qm_err err = read_corim(a, a->rest[0], &corim, &refused);
+    if (err != QM_OK)
+        return or_refused(a, err, &refused, "manifest", a->rest[0], fault);
+    for (unsigned i = 0; err == QM_OK && i < corim.count; i++) {
+        if (a->group != NULL)
+            err = import_comid(a, &corim, &corim.set[i], NULL, fault);
+        for (int k = 1; err == QM_OK && k < a->count; k++)
+            err = import_comid(a, &corim, &corim.set[i], a->rest[k], fault);
+    }
+    return err;
+}
+
 static qm_err import(struct ask *a, struct qm_fault *fault)
 {
     qm_err err = QM_OK;
+    if (a->format != NULL && strcmp(a->format, "corim") == 0)
+        return import_corim(a, fault);
     for (int i = 0; err == QM_OK && i < a->count; i++)
         err = import_file(a, a->rest[i], fault);
     return err;
@@ -312,12 +382,16 @@ static int check(struct ask *a, enum verb verb)
         return qm_complain_usage(command, "%s takes one ID, or --group, or --run", verbs[verb]);
     if (verb == SET && a->count < (a->group != NULL ? 1 : 2))
         return qm_complain_usage(command, "set takes an ID (or --group) and values: PCR=HEX, or a file with {\"PCR\":\"HEX\"}");
-    if (verb == SET && a->group != NULL && a->own)
+    if (a->group != NULL && a->own)
         return qm_complain_usage(command, "--own goes with an ID");
     if (verb == RETIRE && (a->count != 0) == (a->run != NULL))
         return qm_complain_usage(command, "retire takes numbers of accepted sets, or --run");
     if (verb == IMPORT && a->count == 0)
-        return qm_complain_usage(command, "import takes files of what export wrote; '-' is standard input");
+        return qm_complain_usage(command, "import takes files of what export wrote, or a manifest; '-' is standard input");
+    if (a->format != NULL && verb != IMPORT)
+        return qm_complain_usage(command, "--format goes with import");
+    if (a->format != NULL && strcmp(a->format, "corim") == 0 && (a->count > 1) == (a->group != NULL))
+        return qm_complain_usage(command, "import of a CoRIM takes its file and either IDs or --group: it does not say whose values it has");
     if ((verb == SET || verb == RETIRE) && a->reason == NULL)
         return qm_complain_usage(command, "--reason is missing: it is kept with who and when");
     return QM_EXIT_OK;
@@ -326,6 +400,7 @@ static int check(struct ask *a, enum verb verb)
 int qm_cmd_baseline(int argc, char **argv)
 {
     struct ask a = {0};
+    static const char *const formats[] = {"json", "corim", NULL};
     const struct qm_option options[] = {
         QM_HOME_OPTION(&a.home),
         {.name = "group",
@@ -336,7 +411,7 @@ int qm_cmd_baseline(int argc, char **argv)
         {.name = "own",
          .kind = QM_OPT_FLAG,
          .to = &a.own,
-         .help = "set: the machine's own PCRs alone, beside its group's sets"},
+         .help = "set, import of a CoRIM: the machine's own PCRs alone, beside its group's sets"},
         {.name = "run",
          .kind = QM_OPT_TEXT,
          .to = &a.run,
@@ -345,6 +420,8 @@ int qm_cmd_baseline(int argc, char **argv)
         {.name = "end", .kind = QM_OPT_COUNT, .to = &a.end, .value = "SET", .help = "set: end this one for it", .min = 1},
         {.name = "until", .kind = QM_OPT_TEXT, .to = &a.until, .value = "TIME", .help = "set: it ends by itself then"},
         {.name = "reason", .kind = QM_OPT_TEXT, .to = &a.reason, .value = "TEXT", .help = "why; kept with who and when"},
+        {.name = "format", .kind = QM_OPT_CHOICE, .to = &a.format, .choices = formats,
+         .help = "import: lines of JSON (default), or a Concise Reference Integrity Manifest"},
         {.name = "json", .kind = QM_OPT_FLAG, .to = &a.json, .help = "one object a line"},
     };
     const struct qm_usage usage = {
@@ -355,6 +432,7 @@ int qm_cmd_baseline(int argc, char **argv)
         "set --group GROUP PCR=HEX…     for all machines of a group, beside what is their own\n"
         "retire SET…                    ends sets; they stay in the history\n"
         "export [ID], import FILE…      the live sets as lines of JSON, and back\n"
+        "import --format corim FILE ID… reference values of a manifest, for these machines or for --group\n"
         "Machines that this concerns are judged again at once. At most 8 sets of a kind live; one more asks which to end.\n"};
     int first, code;
     if (!qm_options_parse(&usage, options, QM_COUNT(options), argc, argv, 1, -1, &first, &code))
