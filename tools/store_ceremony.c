@@ -14,14 +14,16 @@ qm_err qm_store_challenges_room(struct qm_store *s, unsigned more, struct qm_fau
                                                         : err;
 }
 
-/* A machine that proposes again, because a file was lost, say, leaves one challenge. */
+/* A machine that proposes the same again, because a file was lost, say, leaves one challenge. Another key under its id and EK, which
+ * anybody can propose, takes nothing from it. */
 static qm_err replace(struct qm_store *s, const struct qm_challenge *c, struct qm_fault *fault)
 {
-    sqlite3_stmt *st = store_sql(s, "DELETE FROM challenge WHERE id = ?1 AND ek = ?2 AND state = 0", fault);
+    sqlite3_stmt *st = store_sql(s, "DELETE FROM challenge WHERE id = ?1 AND ek = ?2 AND line = ?3 AND state = 0", fault);
     if (st == NULL)
         return QM_E_STORE;
     sqlite3_bind_text(st, 1, (const char *)c->id.p, (int)c->id.len, SQLITE_STATIC);
     sqlite3_bind_blob(st, 2, c->ek, sizeof c->ek, SQLITE_STATIC);
+    sqlite3_bind_text(st, 3, (const char *)c->line.p, (int)c->line.len, SQLITE_STATIC);
     return store_run(s, st, fault);
 }
 

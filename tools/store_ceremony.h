@@ -32,7 +32,7 @@ struct qm_challenge {
 
 /* QM_E_LIMIT: with so many more there would be more than QM_CHALLENGES_MAX. */
 qm_err qm_store_challenges_room(struct qm_store *s, unsigned more, struct qm_fault *fault) QM_MUST_USE;
-/* One for the same id and EK that was not answered yet is replaced. */
+/* One for the same EK and enrolment that was not answered yet is replaced. */
 qm_err qm_store_challenge_add(struct qm_store *s, const struct qm_challenge *c, struct qm_fault *fault) QM_MUST_USE;
 
 /* What a visit is given is valid until it returns; it may change challenges. */
