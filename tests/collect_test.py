@@ -2,14 +2,14 @@
 """quotemill-collect on simulated TPMs: keys of every kind, records that the verifier takes, changes that it explains, reboots, TPMs
 that fail in every way.
 
-    collect_test.py QUOTEMILL QUOTEMILL_COLLECT [CASE…]
+    collect_test.py QUOTEMILL QUOTEMILL_COLLECT COLLECT_DRIVER [CASE…]
 
 Talks to simulators on the loopback interface only. Exit 77 with one line where swtpm or tpm2-tools are missing."""
-import base64, concurrent.futures, fcntl, hashlib, hmac, json, os, pty, random, shutil, socket, struct, subprocess, sys, tempfile, threading, time, tty
+import base64, concurrent.futures, fcntl, hashlib, hmac, json, os, pty, random, resource, shutil, socket, statistics, struct, subprocess, sys, tempfile, threading, time, tty
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import gen_check, swtpm_test
 
-QUOTEMILL = COLLECT = None
+QUOTEMILL = COLLECT = DRIVER = SANITIZED = LOG = None
 failures = 0
 PCRS = swtpm_test.PCRS
 KINDS = ('rsa2048', 'rsapss2048', 'p256', 'p384')
@@ -883,21 +883,73 @@ def secret_free(state, what):
     check(set(names) <= {'delivery.json', 'identity.json', 'lock'}, f'{what}: nothing else is kept', names)
 
 
-CASES = [keys, credentials, ceremony, story, broken, fleet, queue, freshness, states]
+def cost(folder):
+    "a call costs little beside the TPM's own time, little memory, and gives back all of it"
+    m = Machine(folder, 'cost')
+    spool = f'{folder}/spool'
+    os.mkdir(spool)
+    m.init()
+    walls, cpus = [], []
+    proxy = Proxy(m.tpm)
+    for _ in range(15):
+        proxy.tpm_seconds = 0
+        since, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
+        p = subprocess.Popen([COLLECT, 'once', '--state', m.state, '--tcti', proxy.tcti, '--log', m.log, '--spool', spool])
+        _, code, use = os.wait4(p.pid, 0)
+        walls.append(time.monotonic() - since - proxy.tpm_seconds)
+        cpus.append(use.ru_utime + use.ru_stime)
+        check(code == 0, 'measured') if code else None
+    proxy.close()
+    wall, cpu = statistics.median(walls), statistics.median(cpus)
+    print(f'     once, 15 calls: median {1000 * wall:.1f} ms beside the TPM, {1000 * cpu:.1f} ms of CPU; load {os.getloadavg()[0]:.1f}')
+    if SANITIZED:
+        print('     left out: bounds on time and memory, which sanitizers break')
+    else:
+        check(wall < 0.1, 'under 100 ms beside the TPM', wall)
+    # Memory of a thousand calls in one process.
+    for n in os.listdir(spool):
+        os.unlink(f'{spool}/{n}')
+    p = subprocess.run([DRIVER, '1000', '--state', m.state, '--tcti', m.tcti, '--log', m.log, '--spool', spool], capture_output=True)
+    lines = [tuple(map(int, l.split())) for l in p.stdout.splitlines()]
+    print('     1,000 rounds in one process: ' + '; '.join(f'after {r}: {k} KiB resident, {top} at most, {h} of heap in use, {d} descriptors' for r, k, top, h, d in lines))
+    check(p.returncode == 0 and len(lines) == 3 and len(os.listdir(spool)) == 1000, 'a thousand rounds deliver a thousand records', text(p)[-300:])
+    if len(lines) == 3 and not SANITIZED:
+        check(lines[0][2] < 16 << 10 and lines[2][2] < 16 << 10, 'under 16 MiB resident', lines)
+        check(lines[2][1] - lines[1][1] < 256 and lines[2][3] - lines[1][3] < 32 and lines[2][4] == lines[0][4], 'nothing is kept from round to round', lines)
+    with open(f'{m.dir}/longest', 'wb') as f:
+        f.write(LOG[0] + b'\xff' * ((4 << 20) - len(LOG[0])))
+    p = subprocess.run([DRIVER, '1', '--state', m.state, '--tcti', m.tcti, '--log', f'{m.dir}/longest', '--spool', spool], capture_output=True)
+    lines = [tuple(map(int, l.split())) for l in p.stdout.splitlines()]
+    check(p.returncode == 0 and (SANITIZED or lines[0][2] < 16 << 10), 'under 16 MiB resident with the longest log', text(p), lines)
+    with open(f'{m.dir}/longest', 'ab') as f:
+        f.write(b'\xff')
+    p = m.once(spool, '--log', f'{m.dir}/longest')
+    check(p.returncode == 3 and 'longer than 4 MiB' in text(p), 'a log that is longer is an error', text(p))
+    if shutil.which('valgrind') and not SANITIZED:
+        q = subprocess.run(['valgrind', '-q', '--leak-check=full', '--errors-for-leak-kinds=definite,indirect,possible', '--error-exitcode=99', COLLECT, 'once', '--state',
+                            m.state, '--tcti', m.tcti, '--log', m.log, '--spool', spool], capture_output=True)
+        check(q.returncode == 0 and q.stderr == b'', 'valgrind finds nothing lost in a call', q.returncode, q.stderr.decode()[-2000:])
+    else:
+        print('left out: valgrind')
+    m.close()
+
+
+CASES = [keys, credentials, ceremony, story, broken, fleet, queue, freshness, states, cost]
 
 
 def main():
-    global QUOTEMILL, COLLECT, LOG
+    global QUOTEMILL, COLLECT, DRIVER, SANITIZED, LOG
     missing = [t for t in ('swtpm', 'swtpm_setup', 'tpm2_pcrextend') if shutil.which(t) is None]
     if missing:
         print('skipped: not installed: ' + ', '.join(missing))
         return 77
-    QUOTEMILL, COLLECT = map(os.path.abspath, sys.argv[1:3])
+    QUOTEMILL, COLLECT, DRIVER = map(os.path.abspath, sys.argv[1:4])
+    SANITIZED = b'__asan_init' in open(COLLECT, 'rb').read()
     folder = tempfile.mkdtemp(prefix='collect_test.')
     try:
         LOG = swtpm_test.field_log(QUOTEMILL, folder)
         for case in CASES:
-            if len(sys.argv) > 3 and case.__name__ not in sys.argv[3:]:
+            if len(sys.argv) > 4 and case.__name__ not in sys.argv[4:]:
                 continue
             print(f'{case.__name__}: {case.__doc__}')
             os.mkdir(f'{folder}/case-{case.__name__}')
