@@ -1,7 +1,7 @@
 # Debian packages, and how missing ones are installed; sourced by the scripts beside it.
 build_packages=(gcc libc6-dev meson ninja-build pkg-config libssl-dev liburing-dev libxxhash-dev libmsgpack-dev libsqlite3-dev
   libcbor-dev libtss2-dev)
-test_packages=(libcriterion-dev python3 openssl clang libclang-rt-14-dev llvm swtpm swtpm-tools tpm2-tools libtss2-tcti-device0
+test_packages=(libcriterion-dev python3 openssl clang libclang-rt-14-dev llvm swtpm swtpm-tools tpm2-tools valgrind libtss2-tcti-device0
   libtss2-tcti-mssim0 libtss2-tcti-swtpm0 faketime)
 
 install_missing() {
