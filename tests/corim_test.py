@@ -241,6 +241,8 @@ def how_it_is_called(lab):
     for args in (['-'], ['--group', 'web', '-', 'a'], []):
         equal(lab.call('baseline', 'import', '--format', 'corim', *args, stdin=b'').code, 2)
     equal(lab.call('baseline', 'show', '--format', 'corim').code, 2)
+    for args in (['--group', 'web'], ['--own'], ['--format', 'json', '--own']):
+        equal(lab.call('baseline', 'import', *args, '-', stdin=b'').code, 2)
     equal(lab.call('baseline', 'import', '--format', 'swid', '-', stdin=b'').code, 2)
     equal(lab.call('baseline', 'import', '--format', 'corim', '/nowhere/x', 'a').code, 3)
     long = take(lab, bytes(2**20 + 1), '-', 'a', codes=(1,))

@@ -372,7 +372,7 @@ static uint64_t now_ms(void)
 /* 0, or the exit code after one line. */
 static int check(struct ask *a, enum verb verb)
 {
-    const bool lists = verb <= EXPORT;
+    const bool lists = verb <= EXPORT, corim = a->format != NULL && strcmp(a->format, "corim") == 0;
     if (a->reason != NULL && !qm_reason_ok(a->reason))
         return qm_complain_usage(command, "--reason wants 1 to %d bytes of text on one line", QM_REASON_BYTES_MAX);
     if (a->until != NULL && (verb != SET || !qm_moment_read(a->until, now_ms(), true, &a->until_ms) || a->until_ms <= now_ms()))
@@ -390,7 +390,9 @@ static int check(struct ask *a, enum verb verb)
         return qm_complain_usage(command, "import takes files of what export wrote, or a manifest; '-' is standard input");
     if (a->format != NULL && verb != IMPORT)
         return qm_complain_usage(command, "--format goes with import");
-    if (a->format != NULL && strcmp(a->format, "corim") == 0 && (a->count > 1) == (a->group != NULL))
+    if (verb == IMPORT && !corim && (a->group != NULL || a->own))
+        return qm_complain_usage(command, "lines of JSON say themselves whose sets they are; --group and --own go with --format corim");
+    if (corim && (a->count > 1) == (a->group != NULL))
         return qm_complain_usage(command, "import of a CoRIM takes its file and either IDs or --group: it does not say whose values it has");
     if ((verb == SET || verb == RETIRE) && a->reason == NULL)
         return qm_complain_usage(command, "--reason is missing: it is kept with who and when");
@@ -411,7 +413,7 @@ int qm_cmd_baseline(int argc, char **argv)
         {.name = "own",
          .kind = QM_OPT_FLAG,
          .to = &a.own,
-         .help = "set, import of a CoRIM: the machine's own PCRs alone, beside its group's sets"},
+         .help = "set, import: the machine's own PCRs alone, beside its group's sets"},
         {.name = "run",
          .kind = QM_OPT_TEXT,
          .to = &a.run,
