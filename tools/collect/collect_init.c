@@ -305,9 +305,9 @@ static void tell(const struct init *in)
     const struct qm_identity *i = &in->now;
     qm_collect_note("init", "%.*s: %s", (int)i->id_len, (const char *)i->id, in->key_note);
     qm_collect_note("init",
-                    "scheme %s, %zu EK certificates; enroll the line on standard output: quotemill enroll FILE, or with proof: "
+                    "scheme %s, %s EK certificate; enroll the line on standard output: quotemill enroll FILE, or with proof: "
                     "quotemill enroll --challenge FILE",
-                    qm_ak_scheme((struct qm_span){i->ak.p, i->ak.len}, &why), i->ek.cert_count);
+                    qm_ak_scheme((struct qm_span){i->ak.p, i->ak.len}, &why), i->ek.cert_count != 0 ? "with an" : "without an");
     if (in->note[0] != '\0')
         qm_collect_note("init", "%s", in->note);
 }
