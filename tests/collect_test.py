@@ -883,6 +883,107 @@ def secret_free(state, what):
     check(set(names) <= {'delivery.json', 'identity.json', 'lock'}, f'{what}: nothing else is kept', names)
 
 
+def makers(folder):
+    "what makers of TPMs leave in NV: a nonce or a template for the EK, certificates with padding, a chain, a certificate of another key"
+    os.makedirs(f'{folder}/maker')
+    make_tpm(f'{folder}/maker')
+    m = Machine(folder, 'makers', swtpm_test.Tpm(f'{folder}/maker'), log=False)
+
+    def init(ek, *more):
+        m.state = f'{m.dir}/{len(os.listdir(m.dir))}'
+        p = m.init('--key', 'p256', '--key-file', f'{m.state}.key', '--ek', ek, *more)
+        check(p.returncode == 0, f'init with EK {ek}', text(p))
+        line = json.loads(p.stdout)
+        secret = os.urandom(32)
+        c = challenge(m, line, secret)
+        q = m('activate', stdin=json.dumps(c).encode())
+        check(q.returncode == 0 and json.loads(q.stdout)['proof'] == proof(secret, c), f'EK {ek}: the challenge is answered', text(q))
+        return line, text(p)
+
+    def put(index, content):
+        with open(f'{m.dir}/nv', 'wb') as f:
+            f.write(content)
+        m.tpm('tpm2_nvdefine', '-Q', index, '-C', 'o', '-s', str(len(content)), '-a', 'ownerread|ownerwrite|authread')
+        m.tpm('tpm2_nvwrite', '-Q', index, '-C', 'o', '-i', f'{m.dir}/nv')
+
+    rsa, _ = init('rsa2048')
+    plain, said = init('p256')
+    check('no EK certificate' in said and 'ek_cert' not in plain, 'no certificate: said so', said)
+    template = base64.b64decode(json.load(open(f'{m.state}/identity.json'))['ek_template'])
+    put('0x1c0000b', b'a nonce of the maker')
+    nonce, _ = init('p256')
+    check(nonce['ek'] != plain['ek'], "the maker's nonce makes another EK")
+    check(template[-68:] == b'\0\x20' + bytes(32) + b'\0\x20' + bytes(32), "the profile's template ends with zeros")
+    put('0x1c0000c', template[2:-68] + b'\0\x20' + b'\7' * 32 + b'\0\x20' + b'\7' * 32)
+    own, _ = init('p256')
+    check(own['ek'] not in (plain['ek'], nonce['ek']), "the maker's template goes before its nonce")
+    put('0x1c00014', base64.b64decode(rsa['ek_cert'][0]) + b'\xff' * 100)
+    other, said = init('p256-high')
+    check('ek_cert' not in other and 'is of another key' in said, 'a certificate of another key is left out, and that is said', said)
+    certs = [subprocess.run(['openssl', 'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', '/dev/null', '-subj', f'/CN=maker {n}',
+                             '-outform', 'DER'], capture_output=True).stdout for n in range(3)]
+    put('0x1c00100', certs[0] + bytes(50))
+    put('0x1c00101', certs[1] + certs[2])
+    chain, _ = init('rsa2048')
+    got = [base64.b64decode(c) for c in chain['ek_cert']]
+    check(all(certs) and got == [base64.b64decode(rsa['ek_cert'][0])] + certs, 'the chain comes behind the certificate, without padding', list(map(len, got)))
+    line = json.loads(m.init('--key', 'p256', '--ek', 'none', '--force').stdout)
+    check('ek' not in line and 'ek_cert' not in line, '--ek none shows none')
+    p = m('activate', stdin=json.dumps(challenge(m, {**line, 'ek': rsa['ek']}, os.urandom(32))).encode())
+    check(p.returncode == 1 and 'no endorsement key' in text(p), 'and answers no challenge', text(p))
+    m.close()
+
+
+def service(folder):
+    "as the units have it: root without a capability; and what doctor makes of systemd's words"
+    m = Machine(folder, 'service')
+    spool = f'{folder}/spool'
+    os.mkdir(spool)
+    check(m.init('--key', 'p256').returncode == 0, 'init')
+    if os.geteuid() == 0 and shutil.which('setpriv'):
+        os.chmod(m.log, 0o440)
+        p = subprocess.run(['setpriv', '--bounding-set=-all', '--inh-caps=-all', '--no-new-privs', COLLECT, 'once', '--state', m.state, '--tcti', m.tcti, '--log', m.log,
+                            '--spool', spool], capture_output=True)
+        check(p.returncode == 0 and len(os.listdir(spool)) == 1, 'root without a capability measures and delivers', text(p))
+        shutil.copytree(m.state, f'{m.dir}/nobody')
+        for root, folders, files in os.walk(f'{m.dir}/nobody'):
+            for n in [root] + [f'{root}/{f}' for f in files]:
+                os.chown(n, 65534, 65534)
+        os.chmod(spool, 0o1777)
+        os.chmod(m.log, 0o444)
+        for d in (folder, os.path.dirname(folder), m.dir):
+            os.chmod(d, 0o755)
+        p = subprocess.run(['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', COLLECT, 'once', '--state', f'{m.dir}/nobody', '--tcti', m.tcti, '--log', m.log,
+                            '--spool', spool], capture_output=True)
+        if p.returncode == 126 or b'Permission denied' in p.stderr and b'execute' in p.stderr:
+            print('left out: a user who is not root, who may not pass to the program here')
+        else:
+            check(p.returncode == 0, 'so does a user who is not root', text(p))
+    else:
+        print('left out: other users, who need root and setpriv')
+    os.mkdir(f'{m.dir}/bin')
+    tool = f'{m.dir}/bin/systemctl'
+
+    def doctor(script):
+        with open(tool, 'w') as f:
+            f.write('#!/bin/sh\n' + script)
+        os.chmod(tool, 0o755)
+        p = m('doctor', '--json', '--spool', spool, '--log', m.log, env={'PATH': f'{m.dir}/bin:' + os.environ['PATH']})
+        return {l['check']: l for l in map(json.loads, p.stdout.splitlines())}['service']
+    timer = 'Id=quotemill-collect.timer\nLoadState={}\nActiveState={}\nUnitFileState={}\nResult=success\n\nId=quotemill-collect.service\nLoadState=loaded\nActiveState={}\nUnitFileState=indirect\nResult={}\n'
+    for said, state, words in ((timer.format('loaded', 'active', 'enabled', 'inactive', 'success'), 'pass', 'the timer runs'),
+                               (timer.format('not-found', 'inactive', '', 'inactive', 'success'), 'warn', 'no quotemill-collect.timer'),
+                               (timer.format('loaded', 'inactive', 'disabled', 'inactive', 'success'), 'fail', 'does not run'),
+                               (timer.format('loaded', 'active', 'enabled', 'failed', 'exit-code'), 'fail', 'last call failed'),
+                               (timer.format('loaded', 'active', 'disabled', 'inactive', 'success'), 'warn', 'after the next boot'),
+                               ('x' * 100000, 'warn', 'does not answer'), ('', 'fail', 'does not run')):
+        got = doctor(f"cat <<'EOF'\n{said}EOF\n")
+        check((got['state'], words in got['text']) == (state, True), f'doctor: {words}', got)
+    got = doctor('echo "System has not been booted with systemd" >&2; exit 1')
+    check(got['state'] == 'warn', 'doctor: no systemd', got)
+    m.close()
+
+
 def cost(folder):
     "a call costs little beside the TPM's own time, little memory, and gives back all of it"
     m = Machine(folder, 'cost')
@@ -920,6 +1021,7 @@ def cost(folder):
         f.write(LOG[0] + b'\xff' * ((4 << 20) - len(LOG[0])))
     p = subprocess.run([DRIVER, '1', '--state', m.state, '--tcti', m.tcti, '--log', f'{m.dir}/longest', '--spool', spool], capture_output=True)
     lines = [tuple(map(int, l.split())) for l in p.stdout.splitlines()]
+    print(f'     one round with a log of 4 MiB: {lines[0][2] if lines else "?"} KiB resident at most')
     check(p.returncode == 0 and (SANITIZED or lines[0][2] < 16 << 10), 'under 16 MiB resident with the longest log', text(p), lines)
     with open(f'{m.dir}/longest', 'ab') as f:
         f.write(b'\xff')
@@ -934,7 +1036,7 @@ def cost(folder):
     m.close()
 
 
-CASES = [keys, credentials, ceremony, story, broken, fleet, queue, freshness, states, cost]
+CASES = [keys, credentials, ceremony, makers, story, broken, fleet, queue, freshness, states, service, cost]
 
 
 def main():

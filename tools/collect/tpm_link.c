@@ -200,8 +200,8 @@ static void *work(void *arg)
 
 /* ---- the caller's side ------------------------------------------------------------------------------------------------- */
 
-/* Until the job is done, or a command has taken longer than timeout_us. */
-static bool wait_for(struct qm_tpm *t, uint64_t timeout_us)
+/* Until the job is done, or a command, *what, has taken longer than timeout_us. */
+static bool wait_for(struct qm_tpm *t, uint64_t timeout_us, const char **what)
 {
     pthread_mutex_lock(&t->lock);
     while (!t->done && !t->left) {
@@ -211,6 +211,7 @@ static bool wait_for(struct qm_tpm *t, uint64_t timeout_us)
         t->left = !t->done && t->what != NULL && now_us() >= t->since_us + timeout_us;
     }
     const bool done = t->done;
+    *what = t->what;
     pthread_mutex_unlock(&t->lock);
     return done;
 }
@@ -234,6 +235,7 @@ qm_err qm_tpm_do(const char *tcti, unsigned timeout_s, qm_tpm_job job, void *arg
                  struct qm_fault *fault)
 {
     pthread_t thread;
+    const char *what;
     struct qm_tpm *t = calloc(1, sizeof *t);
     if (t == NULL)
         return qm_fail(fault, QM_E_NOMEM, 0, "out of memory");
@@ -244,10 +246,10 @@ qm_err qm_tpm_do(const char *tcti, unsigned timeout_s, qm_tpm_job job, void *arg
         free(t);
         return qm_fail(fault, QM_E_NOMEM, 0, "no thread for the TPM");
     }
-    if (!wait_for(t, (uint64_t)timeout_s * 1000000)) {
+    if (!wait_for(t, (uint64_t)timeout_s * 1000000, &what)) {
         atomic_store(&abandoned, true);
         pthread_detach(thread);
-        return qm_fail(fault, QM_E_IO, 0, "the TPM (%.200s) has not answered for %u s (%s)", tcti, timeout_s, t->what);
+        return qm_fail(fault, QM_E_IO, 0, "the TPM (%.200s) has not answered for %u s (%s)", tcti, timeout_s, what);
     }
     pthread_join(thread, NULL);
     const qm_err err = t->err;
