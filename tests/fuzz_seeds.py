@@ -40,6 +40,20 @@ for i, line in enumerate([
         '{"id":"m","ak":"%s","select":[{"bank":"sha1","pcrs":[0]},{"bank":"sha256","pcrs":[0,7]}],"baselined":[7],"baseline":{"7":%s}}' % (ak, hexes),
         '{"id":"m","id":"n"}', '[]', '{"id":"\\ud800"}', '{"id":7}', '{"id":"m","ak":"-----BEGIN PUBLIC KEY-----\\nAAAA\\n-----END PUBLIC KEY-----\\n"}']):
     put('enrolment', i, line.encode())
+# EKs: L-2 with a point that is on its curve (of test_credential.c's known values), and one for RSA whose modulus is any odd number
+policy = bytes.fromhex('837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa')
+two_b = lambda v: struct.pack('>H', len(v)) + v
+ecc_ek = two_b(bytes.fromhex('0023000b000300b2') + two_b(policy) + bytes.fromhex('000600800043001000030010') +
+               two_b(bytes.fromhex('106eadd550ecb605e96044e859d5fe7d42f24ec8f8da21f24b26058ddd790485')) +
+               two_b(bytes.fromhex('c11540dc0fb9c9a1f480543f343d070b11d1e3e6317e2c02b3ca7d00448e720a')))
+rsa_ek = two_b(bytes.fromhex('0001000b000300b2') + two_b(policy) + bytes.fromhex('0006008000430010080000000000') + two_b(b'\x80' + bytes(254) + b'\1'))
+text = lambda v: base64.b64encode(v).decode()
+proposal = '{"v":1,"kind":"proposal","id":"m","ak":"%s","scheme":"rsassa-sha256","ek":"%s","ek_cert":["%s"]}'
+for i, line in enumerate([
+        proposal % (text(two_b(rsa_public)), text(ecc_ek), text(b'0\x03\x02\x01\x01')), proposal % (text(two_b(ecc_public)), text(rsa_ek), 'AAAA'),
+        proposal % (text(two_b(ecc_public)), text(two_b(ecc_public)), 'AAAA","AAAA'), '{"v":1,"kind":"proposal","id":"m","ak":"AAAA","more":[{}]}',
+        '{"v":1,"kind":"answer","challenge":"%s","id":"m","proof":"%s"}' % ('0a' * 16, '0B' * 32), '{"kind":"answer","v":1,"id":"m"}']):
+    put('ceremony', i, line.encode())
 for i, data in enumerate([b'', b'\x10\0\1', bytes(range(60)), b'\x12\x40\xff\x12\x41\xff\x12\x48\x80', b'QMTABLE\n' + bytes(104)]):
     put('table', i, data)
 listed = lambda kind, words, proved=1: struct.pack('<IBBxx', kind, len(words), proved) + bytes(32)
