@@ -237,12 +237,15 @@ def pending(lab):
     waits = [json.loads(l) for l in home('enroll', '--pending', '--json').splitlines()]
     check([(w['id'], w['ek']) for w in waits] == [('db-1', m.fingerprint('rsa'))], 'it is listed with its EK')
     check('db-1' in home('enroll', '--pending').decode(), 'for people too')
+    check(json.loads(home('status', '--json').splitlines()[-1])['enrolments_pending'] == 1 and b'--confirm: 1' in home('status'), 'status counts it')
     home.answer_refused('answered before', a, 'the same answer again')
     home('enroll', '--confirm', 'db-2', code=1)
     check('nothing waits' in home.err, 'confirming an id that nobody answered for')
     got = home.counts('--confirm', 'db-1', '--reason', 'seen in the rack')
     check(got['new'] == 1, 'a person confirms')
-    check(home.status('db-1')['enrolment']['bound'] == 'confirmed', 'and it is kept that a person did')
+    e = home.status('db-1')['enrolment']
+    check(e['bound'] == 'confirmed' and [n['why'] for n in e['history']] == ['seen in the rack'], 'and it is kept that a person did, and why')
+    check(json.loads(home('status', '--json').splitlines()[-1])['enrolments_pending'] == 0, 'nothing waits any more')
     home('enroll', '--confirm', 'db-1', code=1)
     check('nothing waits' in home.err, 'once')
     home.answer_refused('answered before', a, 'the answer of a challenge that was used')

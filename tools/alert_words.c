@@ -39,8 +39,9 @@ static const struct words {
                               "Give it a baseline (baseline set), or let it learn (config set "
                               "learn first; within learn_within\n"
                               "of its enrolment).\n"},
-    [QM_ALERT_KEY_CONFLICT] = {QM_SEVERITY_MEDIUM, "Another key was given for an enrolled id.",
-                               "Ask who enrolled it; enroll --replace-key takes the new one.\n"},
+    [QM_ALERT_KEY_CONFLICT] = {QM_SEVERITY_MEDIUM, "Another key was given for its id, or its key or EK for another id.",
+                               "Ask who enrolled it, or who proposed it: a machine that was set up again, or one that claims\n"
+                               "to be this one. enroll --replace-key takes a new key for the id; retire sets a TPM free.\n"},
     [QM_ALERT_UNMEASURED] = {QM_SEVERITY_MEDIUM, "No genuine quote came for longer than unmeasured_after.", NULL},
     [QM_ALERT_MALFORMED] = {QM_SEVERITY_LOW, "Records came that cannot be read.",
                             "Look at what that sender writes; HOME/quarantine keeps such files.\n"},

@@ -51,6 +51,7 @@ static void json_more(struct qm_emit *e, const struct qm_fleet_summary *s)
     qm_emit_end(e);
     number(e, "stale", s->stale);
     number(e, "held", s->held);
+    number(e, "enrolments_pending", s->pending);
 }
 
 void qm_summary_json(const struct qm_fleet *f, uint64_t instances, const uint64_t by_status[QM_STANDS_COUNT],
@@ -324,6 +325,8 @@ qm_err qm_summary_show(const struct qm_fleet *f, const struct qm_fleet_summary *
         fprintf(show->to, "  silent, and not counted as unmeasured: %llu\n", (unsigned long long)s->stale);
     show_last_run(f, show);
     show_alerts(s, show);
+    if (s->pending != 0)
+        fprintf(show->to, "  enrolments that wait for enroll --confirm: %llu\n", (unsigned long long)s->pending);
     show_groups(f, s, show);
     if (s->tag != NULL)
         show_tags(s, filter->tag_key, show);

@@ -385,21 +385,22 @@ static qm_err compare_demands(struct qm_store *s, const struct qm_enrolment *e, 
     return QM_OK;
 }
 
-/* In the history of the instance; the same refusal once. */
-static qm_err note_weaker(struct qm_store *s, const struct qm_enrolment *e, const struct dispute *d, const char *reason, bool taken,
-                          struct qm_fault *fault)
+/* In the history of the instance: what it was weakened in, or was not (the same refusal once), and what a person said for it. */
+static qm_err note(struct qm_store *s, const struct qm_enrolment *e, const struct dispute *d, const char *reason, bool taken,
+                   struct qm_fault *fault)
 {
     char why[QM_WEAKER_MAX + 512];
+    const bool weaker = d->what == WEAKER;
     sqlite3_stmt *st = store_sql(s,
                                  "INSERT INTO journal(at_ms, who, what, subject, why) SELECT ?1, ?2, ?3, ?4, ?5 WHERE ?6 OR NOT EXISTS"
                                  " (SELECT 1 FROM journal WHERE subject = ?4 AND what = ?3 AND why = ?5)",
                                  fault);
     if (st == NULL)
         return QM_E_STORE;
-    snprintf(why, sizeof why, "%s%s%s", d->why, reason != NULL ? ": " : "", reason != NULL ? reason : "");
+    snprintf(why, sizeof why, "%s%s%s", weaker ? d->why : "", weaker && reason != NULL ? ": " : "", reason != NULL ? reason : "");
     sqlite3_bind_int64(st, 1, (sqlite3_int64)s->now_ms);
     sqlite3_bind_text(st, 2, s->who, -1, SQLITE_STATIC);
-    sqlite3_bind_text(st, 3, taken ? "weaker enrolment" : "weaker enrolment refused", -1, SQLITE_STATIC);
+    sqlite3_bind_text(st, 3, !taken ? "weaker enrolment refused" : weaker ? "weaker enrolment" : "proven enrolment", -1, SQLITE_STATIC);
     bind_id(st, 4, e);
     sqlite3_bind_text(st, 5, why, -1, SQLITE_STATIC);
     sqlite3_bind_int(st, 6, taken);
@@ -475,8 +476,9 @@ static qm_err enroll(struct qm_store *s, const struct qm_enrolment *e, const uin
     err = write_history(s, slot, ak, new_key, new_key && present.found, options->proven, fault);
     if (err == QM_OK && new_key && present.found)
         err = end_conflicts(s, slot, fault);
-    if (err == QM_OK && d->what == WEAKER)
-        err = note_weaker(s, e, d, options->proven != NULL ? options->proven->reason : NULL, true, fault);
+    const char *reason = options->proven != NULL ? options->proven->reason : NULL;
+    if (err == QM_OK && (d->what == WEAKER || reason != NULL))
+        err = note(s, e, d, reason, true, fault);
     if (err == QM_OK && e->baseline_mask != 0)
         err = add_baseline(s, slot, e, fault);
     /* Last, as it is not undone with a refused line: its block may be in hand for the lines before. */
@@ -511,7 +513,7 @@ static qm_err enroll_or_undo(struct qm_store *s, const struct qm_enrolment *e, c
     if (err != QM_E_REFUSED || d.what == NO_OBJECTION)
         return err;
     struct qm_fault of_alert = {0};
-    qm_err noted = d.what == WEAKER ? note_weaker(s, e, &d, NULL, false, &of_alert) : raise_conflict(s, e, options->proven, &d, &of_alert);
+    qm_err noted = d.what == WEAKER ? note(s, e, &d, NULL, false, &of_alert) : raise_conflict(s, e, options->proven, &d, &of_alert);
     if (noted != QM_OK && fault != NULL)
         *fault = of_alert;
     return noted == QM_OK ? err : noted;

@@ -232,7 +232,9 @@ qm_err qm_machine_notes(const struct qm_fleet *f, const struct qm_machine *m, qm
 {
     sqlite3_stmt *st = store_sql(f->store,
                                  "SELECT at_ms, who, what, why FROM journal WHERE subject = ?1"
-                                 " AND what IN ('weaker enrolment', 'weaker enrolment refused') ORDER BY no DESC LIMIT ?2", fault);
+                                 " AND what IN ('weaker enrolment', 'weaker enrolment refused', 'proven enrolment')"
+                                 " ORDER BY no DESC LIMIT ?2",
+                                 fault);
     qm_err err = QM_OK;
     int rc = SQLITE_DONE;
     if (st == NULL)

@@ -388,6 +388,7 @@ static qm_err list_uses(struct summary *s, struct qm_fault *fault)
 
 /* ---- alerts ------------------------------------------------------------------------------------------------------------ */
 
+/* What waits for people. */
 static qm_err count_alerts(struct summary *s, struct qm_fault *fault)
 {
     struct qm_store *store = s->f->store;
@@ -409,7 +410,12 @@ static qm_err count_alerts(struct summary *s, struct qm_fault *fault)
         return QM_E_STORE;
     const uint64_t month = 30ull * 24 * 3600 * 1000;
     sqlite3_bind_int64(st, 1, s->f->now_ms > month ? (sqlite3_int64)(s->f->now_ms - month) : 0);
-    return store_number(store, st, &s->out->alerts_unseen, &found, fault);
+    qm_err err = store_number(store, st, &s->out->alerts_unseen, &found, fault);
+    st = err == QM_OK ? store_sql(store, "SELECT count(*) FROM challenge WHERE state = 1 AND until_ms > ?1", fault) : NULL;
+    if (st == NULL)
+        return err == QM_OK ? QM_E_STORE : err;
+    sqlite3_bind_int64(st, 1, (sqlite3_int64)s->f->now_ms);
+    return store_number(store, st, &s->out->pending, &found, fault);
 }
 
 /* ---- all of it --------------------------------------------------------------------------------------------------------- */

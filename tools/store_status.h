@@ -96,6 +96,7 @@ struct qm_fleet_summary {
     uint64_t set_alone; /* trusted machines that pass on values nobody else has */
     uint64_t alerts[32][2]; /* by kind: open, ignored */
     uint64_t alerts_unseen; /* passes again, not looked at */
+    uint64_t pending;       /* enrolments that wait for a person's enroll --confirm */
     uint64_t listed[QM_STANDS_COUNT][QM_FLEET_LISTED_MAX]; /* the first slots of each status but trusted */
 };
 /* filter NULL: all; else the alerts are not counted, and every machine is looked at by itself. Placed in memory of its own: close
@@ -154,7 +155,7 @@ struct qm_machine_key {
 };
 qm_err qm_machine_key(const struct qm_fleet *f, uint64_t slot, struct qm_machine_key *out, struct qm_fault *fault) QM_MUST_USE;
 
-/* What its history has of enrolments that ask for less: the newest first. */
+/* What its history has of enrolments that ask for less, and of what people said for proven ones: the newest first. */
 enum { QM_MACHINE_NOTES_MAX = 8 };
 struct qm_machine_note {
     uint64_t at_ms;
