@@ -201,6 +201,8 @@ def credentials(folder):
             got = json.loads(p.stdout or b'{}')
             check(p.returncode == 0 and got == {'v': 1, 'kind': 'answer', 'challenge': c['challenge'], 'id': m.name, 'proof': proof(secret, c)},
                   f'{kind}, EK {ek}: the challenge is answered', text(p), got)
+            q = m('activate', stdin=json.dumps(c).encode(), env={'TSS2_LOG': 'all+trace'})
+            check(q.stderr == b'' and q.stdout == p.stdout, f'{kind}, EK {ek}: nor do the libraries say more', q.stderr[:300])
             for b in (p.stdout, p.stderr):
                 check(secret not in b and secret.hex().encode() not in b.lower() and base64.b64encode(secret) not in b, f'{kind}, EK {ek}: no secret is shown')
             lines[kind, ek] = m, m.state, line
@@ -444,7 +446,7 @@ def broken(folder):
         p = once(answer, '--json', '--timeout', '1' if fails == {'TPM'} else '20', command='doctor')
         lines = [json.loads(l) for l in p.stdout.splitlines()]
         got = {l['check'] for l in lines if l['state'] == 'fail'}
-        check(got == fails and p.returncode == (1 if fails else 0) and len(lines) == 12 and all(l['do'] for l in lines if l['state'] != 'pass'),
+        check(got == fails and p.returncode == (1 if fails else 0) and len(lines) == 13 and all(l['do'] for l in lines if l['state'] != 'pass'),
               f'doctor: {sorted(fails) or "nothing"} fails', p.returncode, lines)
 
     # a real lock-out: a key that is not exempt from it, and ours, which is
@@ -698,6 +700,9 @@ def states(folder):
             mode = os.stat(f'{root}/{f}').st_mode & 0o777
             check(mode == 0o600 or '/queue' in root, f'{f} is closed to others', oct(mode))
     os.chmod(m.state, 0o750)
+    doctor = lambda: {l['check']: l for l in map(json.loads, m('doctor', '--json', '--log', m.log).stdout.splitlines())}
+    got = doctor()
+    check(got['state']['state'] == 'fail' and 'open to others' in got['state']['text'], 'doctor: the state is open to others', got['state'])
     for command in ('once', 'init', 'activate'):
         p = m(command, *(['--spool', spool] if command == 'once' else []), stdin=b'{}')
         check(p.returncode == 1 and 'open to others' in text(p), f'{command} in a state that others can read: refused', text(p))
@@ -705,6 +710,10 @@ def states(folder):
     with open(f'{m.state}/lock') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         check(m.once(spool).returncode == 75, 'held by another: busy')
+        got = doctor()
+        check(got['state']['state'] == 'warn' and 'another quotemill-collect' in got['state']['text'], 'doctor: held by another', got['state'])
+    got = doctor()
+    check(got['state']['state'] == 'pass' and got['spool']['state'] == 'pass' and spool in got['spool']['text'], 'doctor looks at the spool of the last delivery', got['spool'])
     # a key that is gone is made again, the same one
     handle = json.load(open(f'{m.state}/identity.json'))['handle']
     m.tpm('tpm2_evictcontrol', '-Q', '-C', 'o', '-c', hex(handle))
@@ -715,6 +724,24 @@ def states(folder):
     m.tpm('tpm2_clear', '-Q', '-c', 'p')
     p = m('init')
     check(p.returncode == 0 and p.stdout == line and m.once(spool).returncode == 0, 'even after TPM2_Clear', text(p))
+    # killed at any moment, init makes one key and uses one handle
+    kept_state, kills = m.state, 0
+    m.state = f'{m.dir}/killed'
+    before = m.tpm('tpm2_getcap', 'handles-persistent').decode().count('0x')
+    for i in range(30):
+        p = subprocess.Popen([COLLECT, 'init', '--state', m.state, '--tcti', m.tcti, '--id', 'killed'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(random.random() * 0.3)
+        kills += p.poll() is None
+        p.kill()
+        p.wait()
+        m.tpm('tpm2_flushcontext', '-t')
+        m.tpm('tpm2_flushcontext', '-l')
+    p = m('init', '--id', 'killed')
+    again = m('init', '--id', 'killed')
+    check(p.returncode == 0 and p.stdout == again.stdout and m.once(spool).returncode == 0, f'init works after {kills} were killed', text(p))
+    after = m.tpm('tpm2_getcap', 'handles-persistent').decode().count('0x')
+    check(after == before + 1, 'and one handle is used', before, after)
+    m.state = kept_state
     # another key in its place
     m.tpm('tpm2_evictcontrol', '-Q', '-C', 'o', '-c', hex(handle))
     m.tpm('tpm2_createprimary', '-Q', '-C', 'o', '-c', 'other.ctx')

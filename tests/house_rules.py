@@ -225,6 +225,7 @@ DOCTORED = [
     (meeting, add('tools/options.c', '#include "engine/verify.h"\n#include "ingest/ingest.h"\n')),
     (libraries, add('tools/cmd_verify.c', '#include <sqlite3.h>\n')),
     (libraries, add('ingest/reader.c', '#include <liburing.h>\n')),
+    (libraries, add('tools/options.c', '#include <tss2/tss2_esys.h>\n')),
     (libraries, add('engine/appraise.c', '#include <xxhash.h>\n')),
     (libraries, add('engine/appraise.c', '#include <openssl/evp.h>\n')),
     (libraries, add('engine/replay.c', '#  include <immintrin.h>\n')),

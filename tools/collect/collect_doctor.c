@@ -92,6 +92,23 @@ static void check_lockout(struct doctor *d)
                       d->tpm.wrong_auths_max);
 }
 
+static void check_state(struct doctor *d)
+{
+    struct qm_fault fault = {0};
+    int lock;
+    const qm_err err = qm_state_open(d->common.state, false, &lock, &fault);
+    if (lock >= 0)
+        close(lock);
+    if (err == QM_OK)
+        qm_doctor_say(&d->lines, "state", QM_HEALTH_PASS, NULL, "%.300s is closed to others", d->common.state);
+    else
+        qm_doctor_say(&d->lines, "state", err == QM_E_BUSY ? QM_HEALTH_WARN : QM_HEALTH_FAIL,
+                      err == QM_E_BUSY      ? "look for a call that hangs: pgrep -a quotemill-collect"
+                      : err == QM_E_REFUSED ? "chmod 700, and see who looked"
+                                            : "quotemill-collect init makes it; run doctor as the user of the service",
+                      "%s", fault.text);
+}
+
 static void check_key(struct doctor *d, enum reached reached, const struct qm_fault *state, const struct qm_fault *fault)
 {
     static const char check[] = "key";
@@ -162,6 +179,7 @@ static void check_tpm(struct doctor *d, const struct qm_fault *state)
         check_lockout(d);
     else
         unknown(d, "lock-out");
+    check_state(d);
     check_key(d, reached, state, &fault);
     if (reached >= ANSWERS)
         check_banks(d);
@@ -324,7 +342,7 @@ int qm_collect_doctor(int argc, char **argv)
          .kind = QM_OPT_TEXT,
          .to = &d.spool,
          .value = "DIR",
-         .help = "where once delivers to (else $QUOTEMILL_SPOOL)"},
+         .help = "where once delivers to (else $QUOTEMILL_SPOOL, else where it did last)"},
         {.name = "log", .kind = QM_OPT_TEXT, .to = &d.log_file, .value = "FILE", .help = "the event log (else the kernel's)"},
         {.name = "json", .kind = QM_OPT_FLAG, .to = &d.lines.json, .help = "one JSON object for each finding"},
         QM_STATE_OPTION(&d.common),
@@ -347,6 +365,8 @@ int qm_collect_doctor(int argc, char **argv)
     check_log(&d);
     if (qm_delivery_read(d.common.state, &last, &delivered, &fault) != QM_OK)
         delivered = false;
+    if ((d.spool == NULL || d.spool[0] == '\0') && delivered)
+        d.spool = last.to;
     check_clock(&d, &last);
     check_spool(&d);
     check_queue(&d);

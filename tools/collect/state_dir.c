@@ -16,7 +16,8 @@
 #include "tools/spool.h"
 #include "tools/whole_file.h"
 
-enum { STATE_FILE_MAX = 256 * 1024, PATH_ROOM = 4096 };
+/* Two calls that meet wait for each other a little, since most take less than that. */
+enum { STATE_FILE_MAX = 256 * 1024, PATH_ROOM = 4096, LOCK_TRIES = 40, LOCK_PAUSE_MS = 50 };
 
 static qm_err path_of(char to[PATH_ROOM], const char *dir, const char *name, struct qm_fault *fault)
 {
@@ -51,9 +52,15 @@ qm_err qm_state_open(const char *dir, bool make, int *lock, struct qm_fault *fau
     *lock = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (*lock < 0)
         return qm_fail(fault, QM_E_IO, errno, "cannot open %.200s", path);
-    if (flock(*lock, LOCK_EX | LOCK_NB) == 0)
-        return QM_OK;
-    const int sys = errno;
+    int sys = 0;
+    for (unsigned i = 0; i < LOCK_TRIES; i++) {
+        if (flock(*lock, LOCK_EX | LOCK_NB) == 0)
+            return QM_OK;
+        sys = errno;
+        if (sys != EWOULDBLOCK)
+            break;
+        nanosleep(&(struct timespec){.tv_nsec = LOCK_PAUSE_MS * 1000000L}, NULL);
+    }
     close(*lock);
     *lock = -1;
     if (sys == EWOULDBLOCK)
