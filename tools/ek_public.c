@@ -8,6 +8,7 @@
 #include <openssl/x509.h>
 
 #include "engine/kernel/kernel.h"
+#include "tools/ek_profile.h"
 
 qm_err qm_named_public(struct qm_span tpm2b, const char *what, struct qm_public *out, struct qm_name *name, struct qm_fault *fault)
 {
@@ -25,37 +26,8 @@ qm_err qm_named_public(struct qm_span tpm2b, const char *what, struct qm_public 
 
 /* ---- templates ---------------------------------------------------------------------------------------------------------- */
 
-/* Annex B of the profile. PolicyA: PolicySecret with the endorsement hierarchy; PolicyB: that, or what the index 0x01c07f01 (SHA-256),
- * 0x01c07f02 (SHA-384) holds. */
-static const uint8_t policy_a_sha256[32] = {0x83, 0x71, 0x97, 0x67, 0x44, 0x84, 0xb3, 0xf8, 0x1a, 0x90, 0xcc, 0x8d, 0x46, 0xa5, 0xd7, 0x24,
-                                            0xfd, 0x52, 0xd7, 0x6e, 0x06, 0x52, 0x0b, 0x64, 0xf2, 0xa1, 0xda, 0x1b, 0x33, 0x14, 0x69, 0xaa};
-static const uint8_t policy_b_sha256[32] = {0xca, 0x3d, 0x0a, 0x99, 0xa2, 0xb9, 0x39, 0x06, 0xf7, 0xa3, 0x34, 0x24, 0x14, 0xef, 0xcf, 0xb3,
-                                            0xa3, 0x85, 0xd4, 0x4c, 0xd1, 0xfd, 0x45, 0x90, 0x89, 0xd1, 0x9b, 0x50, 0x71, 0xc0, 0xb7, 0xa0};
-static const uint8_t policy_b_sha384[48] = {0xb2, 0x6e, 0x7d, 0x28, 0xd1, 0x1a, 0x50, 0xbc, 0x53, 0xd8, 0x82, 0xbc, 0xf5, 0xfd, 0x3a, 0x1a,
-                                            0x07, 0x41, 0x48, 0xbb, 0x35, 0xd3, 0xb4, 0xe4, 0xcb, 0x1c, 0x0a, 0xd9, 0xbd, 0xe4, 0x19, 0xca,
-                                            0xcb, 0x47, 0xba, 0x09, 0x69, 0x96, 0x46, 0x15, 0x0f, 0x9f, 0xc0, 0x00, 0xf3, 0xf8, 0x0e, 0x12};
-
-enum {
-    LOW_ATTRIBUTES = QM_TPMA_FIXED_TPM | QM_TPMA_FIXED_PARENT | QM_TPMA_SENSITIVE_DATA_ORIGIN | QM_TPMA_ADMIN_WITH_POLICY |
-                     QM_TPMA_RESTRICTED | QM_TPMA_DECRYPT,
-    HIGH_ATTRIBUTES = LOW_ATTRIBUTES | QM_TPMA_USER_WITH_AUTH,
-};
-
-static const struct template {
-    const char *name;
-    uint16_t type, name_alg, symmetric_bits, rsa_bits, curve;
-    uint32_t attributes;
-    struct qm_span policy;
-} templates[] = {
-    {"L-1", QM_TPM_ALG_RSA, QM_TPM_ALG_SHA256, 128, 2048, 0, LOW_ATTRIBUTES, {policy_a_sha256, sizeof policy_a_sha256}},
-    {"L-2", QM_TPM_ALG_ECC, QM_TPM_ALG_SHA256, 128, 0, QM_TPM_ECC_NIST_P256, LOW_ATTRIBUTES, {policy_a_sha256, sizeof policy_a_sha256}},
-    {"H-1", QM_TPM_ALG_RSA, QM_TPM_ALG_SHA256, 128, 2048, 0, HIGH_ATTRIBUTES, {policy_b_sha256, sizeof policy_b_sha256}},
-    {"H-2", QM_TPM_ALG_ECC, QM_TPM_ALG_SHA256, 128, 0, QM_TPM_ECC_NIST_P256, HIGH_ATTRIBUTES, {policy_b_sha256, sizeof policy_b_sha256}},
-    {"H-3", QM_TPM_ALG_ECC, QM_TPM_ALG_SHA384, 256, 0, QM_TPM_ECC_NIST_P384, HIGH_ATTRIBUTES, {policy_b_sha384, sizeof policy_b_sha384}},
-};
-
 /* Is p the template but for its unique part? */
-static bool is_template(const struct qm_public *p, const struct template *t)
+static bool is_template(const struct qm_public *p, const struct qm_ek_template *t)
 {
     const bool rsa = t->type == QM_TPM_ALG_RSA;
     return p->type == t->type && p->name_alg == t->name_alg && p->attributes == t->attributes && qm_span_eq(p->policy, t->policy) &&
@@ -154,10 +126,10 @@ qm_err qm_ek_read(struct qm_span tpm2b, struct qm_ek *out, struct qm_fault *faul
     qm_err err = qm_named_public(tpm2b, "EK", &out->public, &out->name, fault);
     if (err != QM_OK)
         return err;
-    const struct template *t = templates;
-    while (t < templates + QM_COUNT(templates) && !is_template(p, t))
+    const struct qm_ek_template *t = qm_ek_templates;
+    while (t < qm_ek_templates + QM_EK_TEMPLATE_COUNT && !is_template(p, t))
         t++;
-    if (t == templates + QM_COUNT(templates))
+    if (t == qm_ek_templates + QM_EK_TEMPLATE_COUNT)
         return qm_fail(fault, QM_E_REFUSED, 0, "%s", template_fault(p));
     out->template = t->name;
     out->hash = qm_hash_of_tpm(t->name_alg);

@@ -21,7 +21,7 @@ struct challenge {
     bool has_challenge;
     size_t ak_name_len, ek_name_len, blob_len, secret_len;
     uint8_t ak_name[NAME_MAX_BYTES], ek_name[NAME_MAX_BYTES];
-    uint8_t blob[QM_PUBLIC_MAX], secret[QM_PUBLIC_MAX];
+    uint8_t blob[QM_TPM2B_MAX], secret[QM_TPM2B_MAX];
 };
 
 struct activate {

@@ -48,9 +48,10 @@ static qm_err take_tag(const struct qm_json_item *item, void *user, struct qm_fa
 
 static qm_err take_cert(const struct qm_json_item *item, void *user, struct qm_fault *fault)
 {
-    struct qm_ek *ek = user;
-    struct qm_cert *c = &ek->cert[ek->cert_count];
-    if (item->kind != QM_JSON_TEXT || ek->cert_count == QM_CERTS_MAX || !qm_base64_read(item->text, c->p, sizeof c->p, &c->len))
+    struct qm_tpm_ek *ek = user;
+    struct qm_nv_cert *c = &ek->cert[ek->cert_count];
+    if (item->kind != QM_JSON_TEXT || ek->cert_count == QM_NV_CERTS_MAX ||
+        !qm_base64_read(item->text, c->p, sizeof c->p, &c->len))
         return qm_fail(fault, QM_E_FORMAT, 0, "a certificate is damaged");
     ek->cert_count++;
     return QM_OK;

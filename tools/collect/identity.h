@@ -22,7 +22,7 @@ struct qm_identity {
     struct {
         char key[QM_TAG_BYTES_MAX], value[QM_TAG_BYTES_MAX];
     } tag[QM_TAGS_MAX];
-    struct qm_ek ek;
+    struct qm_tpm_ek ek;
 };
 
 /* *there false, and QM_OK: there is none in dir. */

@@ -5,70 +5,46 @@
 #include "codec/cursor.h"
 #include "tools/collect/tpm_inside.h"
 #include "tools/collect/tpm_nv.h"
+#include "tools/ek_profile.h"
 
 #define CHAIN_FIRST 0x01c00100u /* profile 2.2.1.5: certificates of the chain */
 #define CHAIN_LAST  0x01c001ffu
-enum { CHAIN_INDEX_MAX = 8192, NAME_ROOM = 2 + QM_DIGEST_MAX };
+enum { CHAIN_INDEX_MAX = 8192 };
 
-/* PolicySecret of the endorsement hierarchy, and for the high range that or a policy in an NV index (profile B.6). */
-static const TPM2B_DIGEST policy_a = {.size = 32, .buffer = {0x83, 0x71, 0x97, 0x67, 0x44, 0x84, 0xb3, 0xf8, 0x1a, 0x90, 0xcc,
-                                                             0x8d, 0x46, 0xa5, 0xd7, 0x24, 0xfd, 0x52, 0xd7, 0x6e, 0x06, 0x52,
-                                                             0x0b, 0x64, 0xf2, 0xa1, 0xda, 0x1b, 0x33, 0x14, 0x69, 0xaa}};
-static const TPM2B_DIGEST policy_b_sha256 = {.size = 32,
-                                             .buffer = {0xca, 0x3d, 0x0a, 0x99, 0xa2, 0xb9, 0x39, 0x06, 0xf7, 0xa3, 0x34,
-                                                        0x24, 0x14, 0xef, 0xcf, 0xb3, 0xa3, 0x85, 0xd4, 0x4c, 0xd1, 0xfd,
-                                                        0x45, 0x90, 0x89, 0xd1, 0x9b, 0x50, 0x71, 0xc0, 0xb7, 0xa0}};
-static const TPM2B_DIGEST policy_b_sha384 = {.size = 48, .buffer = {0xb2, 0x6e, 0x7d, 0x28, 0xd1, 0x1a, 0x50, 0xbc, 0x53, 0xd8,
-                                                                    0x82, 0xbc, 0xf5, 0xfd, 0x3a, 0x1a, 0x07, 0x41, 0x48, 0xbb,
-                                                                    0x35, 0xd3, 0xb4, 0xe4, 0xcb, 0x1c, 0x0a, 0xd9, 0xbd, 0xe4,
-                                                                    0x19, 0xca, 0xcb, 0x47, 0xba, 0x09, 0x69, 0x96, 0x46, 0x15,
-                                                                    0x0f, 0x9f, 0xc0, 0x00, 0xf3, 0xf8, 0x0e, 0x12}};
-
+/* As qm_ek_templates. */
 const char *const qm_ek_kinds[] = {"rsa2048", "p256", "rsa2048-high", "p256-high", "p384-high", NULL};
 
-/* Profile B.3 and B.4. A unique of zeros is as long as the key in the low range, empty in the high one; makers of TPMs have
- * used the other as well, so a certificate's key is looked for with both. */
-static const struct kind {
-    uint32_t cert_index, nonce_index, template_index; /* NV (profile 2.2.1.4, 2.2.1.5); 0: none */
-    uint16_t type, curve, name_alg;
-    uint16_t bytes; /* of the modulus or a coordinate */
-    uint16_t aes_bits;
-    bool high;
-    const TPM2B_DIGEST *policy;
-} kinds[] = {
-    {0x01c00002, 0x01c00003, 0x01c00004, TPM2_ALG_RSA, 0, TPM2_ALG_SHA256, 256, 128, false, &policy_a},
-    {0x01c0000a, 0x01c0000b, 0x01c0000c, TPM2_ALG_ECC, TPM2_ECC_NIST_P256, TPM2_ALG_SHA256, 32, 128, false, &policy_a},
-    {0x01c00012, 0, 0x01c00013, TPM2_ALG_RSA, 0, TPM2_ALG_SHA256, 256, 128, true, &policy_b_sha256},
-    {0x01c00014, 0, 0x01c00015, TPM2_ALG_ECC, TPM2_ECC_NIST_P256, TPM2_ALG_SHA256, 32, 128, true, &policy_b_sha256},
-    {0x01c00016, 0, 0x01c00017, TPM2_ALG_ECC, TPM2_ECC_NIST_P384, TPM2_ALG_SHA384, 48, 256, true, &policy_b_sha384},
-};
+/* Of the modulus, or of a coordinate. */
+static uint16_t key_bytes(const struct qm_ek_template *k)
+{
+    return k->type == TPM2_ALG_RSA ? k->rsa_bits / 8 : k->curve == TPM2_ECC_NIST_P384 ? 48 : 32;
+}
 
 /* nonce: stands in front of the zeros of RSA's unique or of the point's x (profile B.3.1); may be empty. */
-static bool template_of(const struct kind *k, bool zeros, struct qm_span nonce, struct qm_blob *to)
+static bool template_of(const struct qm_ek_template *k, bool zeros, struct qm_span nonce, struct qm_blob *to)
 {
-    TPM2B_PUBLIC p = {.publicArea = {.type = k->type, .nameAlg = k->name_alg, .authPolicy = *k->policy}};
+    TPM2B_PUBLIC p = {.publicArea = {.type = k->type, .nameAlg = k->name_alg, .objectAttributes = k->attributes}};
     TPMT_PUBLIC *a = &p.publicArea;
-    const TPMT_SYM_DEF_OBJECT aes = {.algorithm = TPM2_ALG_AES, .keyBits.aes = k->aes_bits, .mode.aes = TPM2_ALG_CFB};
-    a->objectAttributes = TPMA_OBJECT_FIXEDTPM | TPMA_OBJECT_FIXEDPARENT | TPMA_OBJECT_SENSITIVEDATAORIGIN |
-                          TPMA_OBJECT_ADMINWITHPOLICY | TPMA_OBJECT_RESTRICTED | TPMA_OBJECT_DECRYPT |
-                          (k->high ? TPMA_OBJECT_USERWITHAUTH : 0);
-    const uint16_t size = zeros ? k->bytes : 0;
+    const TPMT_SYM_DEF_OBJECT aes = {.algorithm = TPM2_ALG_AES, .keyBits.aes = k->symmetric_bits, .mode.aes = TPM2_ALG_CFB};
+    const uint16_t size = zeros ? key_bytes(k) : 0;
     if (nonce.len > size)
         return false;
+    a->authPolicy.size = (UINT16)k->policy.len;
+    memcpy(a->authPolicy.buffer, k->policy.p, k->policy.len);
     if (k->type == TPM2_ALG_RSA) {
         a->parameters.rsaDetail.symmetric = aes;
         a->parameters.rsaDetail.scheme.scheme = TPM2_ALG_NULL;
-        a->parameters.rsaDetail.keyBits = (UINT16)(8 * k->bytes);
+        a->parameters.rsaDetail.keyBits = k->rsa_bits;
         a->unique.rsa.size = size;
-        memcpy(a->unique.rsa.buffer, nonce.p != NULL ? nonce.p : (const uint8_t *)"", nonce.len);
     } else {
         a->parameters.eccDetail.symmetric = aes;
         a->parameters.eccDetail.scheme.scheme = TPM2_ALG_NULL;
         a->parameters.eccDetail.curveID = k->curve;
         a->parameters.eccDetail.kdf.scheme = TPM2_ALG_NULL;
         a->unique.ecc.x.size = a->unique.ecc.y.size = size;
-        memcpy(a->unique.ecc.x.buffer, nonce.p != NULL ? nonce.p : (const uint8_t *)"", nonce.len);
     }
+    if (nonce.len != 0)
+        memcpy(k->type == TPM2_ALG_RSA ? a->unique.rsa.buffer : a->unique.ecc.x.buffer, nonce.p, nonce.len);
     to->len = 0;
     return Tss2_MU_TPM2B_PUBLIC_Marshal(&p, to->p, sizeof to->p, &to->len) == TSS2_RC_SUCCESS;
 }
@@ -92,11 +68,11 @@ static struct qm_span der_of(struct qm_span s)
     return (struct qm_span){s.p, s.len - qm_cur_left(&c)};
 }
 
-static void take_certs(struct qm_span bytes, struct qm_ek *ek)
+static void take_certs(struct qm_span bytes, struct qm_tpm_ek *ek)
 {
-    for (struct qm_span der; (der = der_of(bytes)).p != NULL && ek->cert_count < QM_CERTS_MAX;) {
-        if (der.len <= QM_CERT_MAX) {
-            struct qm_cert *c = &ek->cert[ek->cert_count++];
+    for (struct qm_span der; (der = der_of(bytes)).p != NULL && ek->cert_count < QM_NV_CERTS_MAX;) {
+        if (der.len <= QM_NV_CERT_MAX) {
+            struct qm_nv_cert *c = &ek->cert[ek->cert_count++];
             c->len = der.len;
             memcpy(c->p, der.p, der.len);
         }
@@ -107,7 +83,7 @@ static void take_certs(struct qm_span bytes, struct qm_ek *ek)
 
 /* Does the certificate hold that key? Its modulus or its point stands in it as it is; whether the certificate is worth anything
  * is for the home to say. */
-static bool cert_has(const struct qm_cert *cert, const struct qm_blob *public)
+static bool cert_has(const struct qm_nv_cert *cert, const struct qm_blob *public)
 {
     struct qm_public p;
     uint8_t key[1 + 2 * 66];
@@ -125,10 +101,10 @@ static bool cert_has(const struct qm_cert *cert, const struct qm_blob *public)
     return memmem(cert->p, cert->len, key, 1 + 2 * size) != NULL;
 }
 
-static qm_err read_chain(struct qm_tpm *t, struct qm_ek *ek, struct qm_fault *fault)
+static qm_err read_chain(struct qm_tpm *t, struct qm_tpm_ek *ek, struct qm_fault *fault)
 {
     static uint8_t bytes[CHAIN_INDEX_MAX];
-    uint32_t index[QM_CERTS_MAX];
+    uint32_t index[QM_NV_CERTS_MAX];
     size_t count, len;
     bool there;
     qm_err err = qm_nv_list(t, CHAIN_FIRST, CHAIN_LAST, index, QM_COUNT(index), &count, fault);
@@ -145,7 +121,7 @@ static qm_err read_chain(struct qm_tpm *t, struct qm_ek *ek, struct qm_fault *fa
 /* ---- the key ----------------------------------------------------------------------------------------------------------- */
 
 /* Makes the key that a template stands for. *good: the TPM could, and the certificate (where there is one) is this key's. */
-static qm_err try_template(struct qm_tpm *t, const struct qm_blob *template, struct qm_ek *ek, bool *good,
+static qm_err try_template(struct qm_tpm *t, const struct qm_blob *template, struct qm_tpm_ek *ek, bool *good,
                            struct qm_fault *fault)
 {
     struct qm_tpm_key k;
@@ -162,25 +138,27 @@ static qm_err try_template(struct qm_tpm *t, const struct qm_blob *template, str
     return QM_OK;
 }
 
-/* The template or nonce that the maker left, then the profile's. */
-static qm_err find_key(struct qm_tpm *t, const struct kind *k, struct qm_ek *ek, bool *good, struct qm_fault *fault)
+/* The template or nonce that the maker left, then the profile's: a unique of zeros is as long as the key in the low range,
+ * empty in the high one. Makers have used the other as well, so a certificate's key is looked for with both. */
+static qm_err find_key(struct qm_tpm *t, const struct qm_ek_template *k, struct qm_tpm_ek *ek, bool *good,
+                       struct qm_fault *fault)
 {
-    uint8_t nonce[QM_PUBLIC_MAX];
+    uint8_t nonce[QM_TPM2B_MAX];
     size_t len = 0;
     bool there = false;
     struct qm_blob template;
-    qm_err err = qm_ak_template_nv(t, k->template_index, &template, fault);
+    qm_err err = qm_ak_template_nv(t, k->nv_template, &template, fault);
     *good = false;
     if (err == QM_OK)
         err = try_template(t, &template, ek, good, fault);
     else if (err == QM_E_REFUSED) /* there is none */
         err = QM_OK;
-    if (err == QM_OK && !*good && k->nonce_index != 0)
-        err = qm_nv_read(t, k->nonce_index, nonce, sizeof nonce, &len, &there, fault);
+    if (err == QM_OK && !*good && k->nv_nonce != 0)
+        err = qm_nv_read(t, k->nv_nonce, nonce, sizeof nonce, &len, &there, fault);
     for (unsigned way = 0; err == QM_OK && !*good && way < 3; way++) {
         if (way == 0 && !there)
             continue;
-        const bool zeros = way == 0 || (way == 1) != k->high;
+        const bool zeros = way == 0 || (way == 1) != ((k->attributes & QM_TPMA_USER_WITH_AUTH) != 0);
         if (way == 2 && ek->cert_count == 0)
             break; /* nothing tells which is right: the profile's */
         if (template_of(k, zeros, (struct qm_span){nonce, way == 0 ? len : 0}, &template))
@@ -189,27 +167,27 @@ static qm_err find_key(struct qm_tpm *t, const struct kind *k, struct qm_ek *ek,
     return err;
 }
 
-qm_err qm_ek_find(struct qm_tpm *t, const char *kind, struct qm_ek *out, char note[256], struct qm_fault *fault)
+qm_err qm_ek_find(struct qm_tpm *t, const char *kind, struct qm_tpm_ek *out, char note[256], struct qm_fault *fault)
 {
-    static uint8_t bytes[QM_CERT_MAX];
-    const struct kind *chosen = NULL;
+    static uint8_t bytes[QM_NV_CERT_MAX];
+    const struct qm_ek_template *chosen = NULL;
     size_t len;
     bool there, good;
     out->public.len = 0;
     out->cert_count = 0;
     note[0] = '\0';
-    for (size_t i = 0; i < QM_COUNT(kinds) && out->cert_count == 0; i++) {
+    for (size_t i = 0; i < QM_EK_TEMPLATE_COUNT && out->cert_count == 0; i++) {
         if (kind != NULL && strcmp(kind, qm_ek_kinds[i]) != 0)
             continue;
         if (chosen == NULL)
-            chosen = &kinds[i];
-        qm_err err = qm_nv_read(t, kinds[i].cert_index, bytes, sizeof bytes, &len, &there, fault);
+            chosen = &qm_ek_templates[i];
+        qm_err err = qm_nv_read(t, qm_ek_templates[i].nv_cert, bytes, sizeof bytes, &len, &there, fault);
         if (err != QM_OK)
             return err;
         if (there)
             take_certs((struct qm_span){bytes, len}, out);
         if (out->cert_count != 0)
-            chosen = &kinds[i];
+            chosen = &qm_ek_templates[i];
     }
     qm_err err = find_key(t, chosen, out, &good, fault);
     if (err != QM_OK) {
@@ -219,7 +197,7 @@ qm_err qm_ek_find(struct qm_tpm *t, const char *kind, struct qm_ek *out, char no
     }
     if (!good) {
         snprintf(note, 256, "the EK certificate in NV index 0x%x is of another key than the TPM's; it is left out",
-                 chosen->cert_index);
+                 chosen->nv_cert);
         out->cert_count = 0;
         return find_key(t, chosen, out, &good, fault);
     }
@@ -266,7 +244,7 @@ static bool is_refusal(struct qm_tpm *t, const struct qm_tpm_key *ak, TSS2_RC co
     return rc == TSS2_RC_SUCCESS;
 }
 
-qm_err qm_credential_open(struct qm_tpm *t, const struct qm_tpm_key *ak, const struct qm_ek *ek, struct qm_span blob,
+qm_err qm_credential_open(struct qm_tpm *t, const struct qm_tpm_key *ak, const struct qm_tpm_ek *ek, struct qm_span blob,
                           struct qm_span secret, uint8_t credential[64], size_t *len, struct qm_fault *fault)
 {
     TPM2B_ID_OBJECT object = {0};

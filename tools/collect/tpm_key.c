@@ -127,7 +127,7 @@ size_t qm_tpm_name(struct qm_span public, uint8_t name[2 + QM_DIGEST_MAX])
 
 qm_err qm_ak_template_nv(struct qm_tpm *t, uint32_t index, struct qm_blob *template, struct qm_fault *fault)
 {
-    uint8_t bytes[QM_PUBLIC_MAX];
+    uint8_t bytes[QM_TPM2B_MAX];
     size_t len, used = 0;
     bool there;
     TPM2B_PUBLIC p = {0};
