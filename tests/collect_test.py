@@ -904,6 +904,51 @@ def ceremony(folder):
         m.close()
 
 
+def platform(folder):
+    "a key that the platform made and certified: its template and its certificate are in the TPM; enrolled by the chain, green"
+    home = Home(folder)
+    m = Machine(folder, 'vm-17')
+    m.state = f'{m.dir}/first'
+    template = base64.b64decode((m.init(), json.load(open(f'{m.state}/identity.json')))[1]['template'])[2:]
+    m.tpm('tpm2_readpublic', '-Q', '-c', '0x81010100', '-f', 'pem', '-o', 'ak.pem')
+    ca = ['openssl', 'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', 'ca.key', '-out', 'ca.pem', '-subj', '/CN=cloud',
+          '-addext', 'keyUsage=critical,keyCertSign']
+    with open(f'{m.dir}/ext', 'w') as f:
+        f.write('keyUsage=critical,digitalSignature\nextendedKeyUsage=2.23.133.8.3\nbasicConstraints=CA:false\n')
+    leaf = ['openssl', 'x509', '-new', '-force_pubkey', 'ak.pem', '-subj', '/CN=vm-17', '-CA', 'ca.pem', '-CAkey', 'ca.key', '-days', '30', '-extfile', 'ext', '-outform',
+            'DER', '-out', 'leaf.der']
+    for command in (ca, leaf):
+        p = subprocess.run(command, cwd=m.dir, capture_output=True)
+        if not check(p.returncode == 0, 'the cloud certifies its key', p.stderr):
+            return
+    for index, content in (('0x1c10001', template), ('0x1c10000', open(f'{m.dir}/leaf.der', 'rb').read() + bytes(100)), ('0x1c10002', b'nothing')):
+        with open(f'{m.dir}/nv', 'wb') as f:
+            f.write(content)
+        m.tpm('tpm2_nvdefine', '-Q', index, '-C', 'o', '-s', str(len(content)), '-a', 'ownerread|ownerwrite|authread')
+        m.tpm('tpm2_nvwrite', '-Q', index, '-C', 'o', '-i', f'{m.dir}/nv')
+    m.tpm('tpm2_evictcontrol', '-Q', '-C', 'o', '-c', '0x81010100')
+    m.state = f'{m.dir}/collector'
+    p = m.init('--nv-template', '0x01c10001')
+    check(p.returncode == 0, 'the key is taken over', text(p))
+    p = m('certificate', '0x01c10000')
+    check(p.returncode == 0 and p.stdout.count(b'BEGIN CERTIFICATE') == 1, 'its certificate is in the TPM', text(p))
+    with open(f'{m.dir}/chain.pem', 'wb') as f:
+        f.write(p.stdout)
+    p = home('enroll', '--ak-cert', '--ca', f'{m.dir}/ca.pem', f'{m.dir}/chain.pem')
+    check(p.returncode == 0, 'the chain enrols it', text(p))
+    for _ in range(2):
+        m.once(home.spool)
+        home.run()
+    s = home.status('vm-17')
+    check((s['status'], s['reason']) == ('trusted', 'ok') and s['enrolment']['how'] == 'certificate', 'green, by its certificate', s)
+    for index, code, why in (('0x01c10002', 1, 'holds no certificate'), ('0x01c10004', 1, 'has no NV index'), ('0x81010100', 2, 'INDEX wants'), ('x', 2, 'INDEX wants')):
+        p = m('certificate', index)
+        check(p.returncode == code and why in text(p) and p.stdout == b'', f'certificate {index}: {why}', text(p))
+    p = m('certificate')
+    check(p.returncode == 1 and 'no certificate of its endorsement key' in text(p), 'no EK certificate: said so', text(p))
+    m.close()
+
+
 def secret_free(state, what):
     "nothing but what is named in state_dir.h lies there"
     names = sorted(n for _, _, files in os.walk(state) for n in files)
@@ -953,6 +998,9 @@ def makers(folder):
     put('0x1c00101', certs[1] + certs[2])
     chain, _ = init('rsa2048')
     got = [base64.b64decode(c) for c in chain['ek_cert']]
+    pem = m('certificate').stdout
+    check(b''.join(base64.b64decode(b''.join(x.split(b'\n')[1:])) for x in pem.split(b'-----END CERTIFICATE-----')[:-1] for x in [x.strip()]) == b''.join(got),
+          'certificate writes them as PEM')
     check(all(certs) and got == [base64.b64decode(rsa['ek_cert'][0])] + certs, 'the chain comes behind the certificate, without padding', list(map(len, got)))
     line = json.loads(m.init('--key', 'p256', '--ek', 'none', '--force').stdout)
     check('ek' not in line and 'ek_cert' not in line, '--ek none shows none')
@@ -1063,7 +1111,7 @@ def cost(folder):
     m.close()
 
 
-CASES = [keys, credentials, ceremony, makers, story, broken, fleet, queue, freshness, states, service, cost]
+CASES = [keys, credentials, ceremony, platform, makers, story, broken, fleet, queue, freshness, states, service, cost]
 
 
 def main():

@@ -1,5 +1,6 @@
 #include "tools/collect/collect.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,20 @@ void qm_collect_settle(struct qm_collect *c)
         c->state = QM_STATE_DEFAULT;
     if (c->tcti == NULL)
         c->tcti = env != NULL && env[0] != '\0' ? env : "device:/dev/tpmrm0";
+}
+
+qm_err qm_handle_read(const char *text, const char *name, uint32_t first, uint32_t last, uint32_t *to, struct qm_fault *fault)
+{
+    char *end;
+    *to = 0;
+    if (text == NULL)
+        return QM_OK;
+    errno = 0;
+    const unsigned long v = strtoul(text, &end, 0);
+    if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 || v < first || v > last)
+        return qm_fail(fault, QM_E_USAGE, 0, "%s wants a number from 0x%x to 0x%x, not '%.64s'", name, first, last, text);
+    *to = (uint32_t)v;
+    return QM_OK;
 }
 
 void qm_collect_note(const char *command, const char *format, ...)

@@ -10,6 +10,7 @@ int qm_collect_propose(int argc, char **argv);
 int qm_collect_activate(int argc, char **argv);
 int qm_collect_once(int argc, char **argv);
 int qm_collect_doctor(int argc, char **argv);
+int qm_collect_certificate(int argc, char **argv);
 
 /* Options of most commands. */
 struct qm_collect {
@@ -38,6 +39,11 @@ struct qm_collect {
         .help = "seconds that the TPM may take for one command (60)"                                                           \
     }
 
+/* A handle or NV index from first to last, of what is called name; 0 where text is NULL. QM_E_USAGE. */
+qm_err qm_handle_read(const char *text, const char *name, uint32_t first, uint32_t last, uint32_t *to,
+                      struct qm_fault *fault) QM_MUST_USE;
+#define QM_NV_FIRST 0x01000000u /* Library part 2, 7.2 */
+#define QM_NV_LAST  0x01ffffffu
 /* Fills in the defaults. */
 void qm_collect_settle(struct qm_collect *c);
 /* "quotemill-collect COMMAND: text" on standard error, for people. */

@@ -26,28 +26,13 @@ struct init {
 
 /* ---- what the options say ---------------------------------------------------------------------------------------------- */
 
-static qm_err read_handle(const char *text, const char *name, uint32_t first, uint32_t last, uint32_t *to,
-                          struct qm_fault *fault)
-{
-    char *end;
-    *to = 0;
-    if (text == NULL)
-        return QM_OK;
-    errno = 0;
-    const unsigned long v = strtoul(text, &end, 0);
-    if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 || v < first || v > last)
-        return qm_fail(fault, QM_E_USAGE, 0, "--%s wants a number from 0x%x to 0x%x, not '%.64s'", name, first, last, text);
-    *to = (uint32_t)v;
-    return QM_OK;
-}
-
 static qm_err read_options(struct init *in, struct qm_fault *fault)
 {
-    qm_err err = read_handle(in->persist, "persist", 0x81000000, 0x817fffff, &in->persist_at, fault);
+    qm_err err = qm_handle_read(in->persist, "--persist", 0x81000000, 0x817fffff, &in->persist_at, fault);
     if (err == QM_OK)
-        err = read_handle(in->handle, "handle", 0x81000000, 0x81ffffff, &in->handle_at, fault);
+        err = qm_handle_read(in->handle, "--handle", 0x81000000, 0x81ffffff, &in->handle_at, fault);
     if (err == QM_OK)
-        err = read_handle(in->nv_template, "nv-template", 0x01000000, 0x01ffffff, &in->template_at, fault);
+        err = qm_handle_read(in->nv_template, "--nv-template", QM_NV_FIRST, QM_NV_LAST, &in->template_at, fault);
     if (err != QM_OK)
         return err;
     if ((in->persist != NULL) + (in->key_file != NULL) + (in->handle != NULL) > 1)
@@ -307,7 +292,8 @@ static void tell(const struct init *in)
     qm_collect_note("init",
                     "scheme %s, %s EK certificate; enroll the line on standard output: quotemill enroll FILE, or with proof: "
                     "quotemill enroll --challenge FILE",
-                    qm_ak_scheme((struct qm_span){i->ak.p, i->ak.len}, &why), i->ek.cert_count != 0 ? "with an" : "without an");
+                    qm_ak_scheme((struct qm_span){i->ak.p, i->ak.len}, &why),
+                    i->ek.certs.count != 0 ? "with an" : "without an");
     if (in->note[0] != '\0')
         qm_collect_note("init", "%s", in->note);
 }

@@ -15,6 +15,7 @@ static const struct {
     {"init", qm_collect_init, "makes an attestation key, or takes one over, and proposes this machine"},
     {"propose", qm_collect_propose, "prints the proposal again"},
     {"activate", qm_collect_activate, "answers a challenge of quotemill enroll --challenge"},
+    {"certificate", qm_collect_certificate, "writes certificates that the TPM holds"},
     {"once", qm_collect_once, "measures, and delivers one evidence record"},
     {"doctor", qm_collect_doctor, "what keeps this machine from being measured, and what to do"},
 };
@@ -24,7 +25,7 @@ static int help(void)
     puts("Usage: quotemill-collect COMMAND [options]\n"
          "The machine's side of quotemill: quotes its TPM, and delivers what quotemill run verifies.\n\nCommands:");
     for (size_t i = 0; i < QM_COUNT(commands); i++)
-        printf("  %-10s%s\n", commands[i].name, commands[i].summary);
+        printf("  %-12s%s\n", commands[i].name, commands[i].summary);
     puts("\n'quotemill-collect COMMAND --help' tells more. --version shows the version.\n"
          "Exit codes: 0 done, 1 refused, or measured and not delivered yet, 2 usage, 3 the environment failed, 75 busy.");
     return qm_stdout_close("help");

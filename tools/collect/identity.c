@@ -49,11 +49,11 @@ static qm_err take_tag(const struct qm_json_item *item, void *user, struct qm_fa
 static qm_err take_cert(const struct qm_json_item *item, void *user, struct qm_fault *fault)
 {
     struct qm_tpm_ek *ek = user;
-    struct qm_nv_cert *c = &ek->cert[ek->cert_count];
-    if (item->kind != QM_JSON_TEXT || ek->cert_count == QM_NV_CERTS_MAX ||
+    struct qm_nv_cert *c = &ek->certs.cert[ek->certs.count];
+    if (item->kind != QM_JSON_TEXT || ek->certs.count == QM_NV_CERTS_MAX ||
         !qm_base64_read(item->text, c->p, sizeof c->p, &c->len))
         return qm_fail(fault, QM_E_FORMAT, 0, "a certificate is damaged");
-    ek->cert_count++;
+    ek->certs.count++;
     return QM_OK;
 }
 
@@ -148,12 +148,12 @@ static void emit_shared(struct qm_emit *e, const struct qm_identity *i)
     }
     qm_emit_end(e);
     emit_blob(e, "ek", &i->ek.public);
-    if (i->ek.cert_count == 0)
+    if (i->ek.certs.count == 0)
         return;
     qm_emit_key(e, "ek_cert");
     qm_emit_array(e);
-    for (size_t n = 0; n < i->ek.cert_count; n++)
-        qm_emit_base64(e, i->ek.cert[n].p, i->ek.cert[n].len);
+    for (size_t n = 0; n < i->ek.certs.count; n++)
+        qm_emit_base64(e, i->ek.certs.cert[n].p, i->ek.certs.cert[n].len);
     qm_emit_end(e);
 }
 

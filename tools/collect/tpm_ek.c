@@ -51,36 +51,6 @@ static bool template_of(const struct qm_ek_template *k, bool zeros, struct qm_sp
 
 /* ---- certificates ------------------------------------------------------------------------------------------------------ */
 
-/* The DER sequence at the start of s; indices are often longer than what is in them. {NULL, 0}: none. */
-static struct qm_span der_of(struct qm_span s)
-{
-    struct qm_cur c = qm_cur_init(s.p, s.len);
-    const uint8_t tag = qm_cur_u8(&c), first = qm_cur_u8(&c);
-    size_t len = first;
-    if (first == 0x81)
-        len = qm_cur_u8(&c);
-    else if (first == 0x82)
-        len = qm_cur_be16(&c);
-    else if (first >= 0x80)
-        c.bad = true;
-    if (tag != 0x30 || qm_cur_take(&c, len) == NULL)
-        return (struct qm_span){NULL, 0};
-    return (struct qm_span){s.p, s.len - qm_cur_left(&c)};
-}
-
-static void take_certs(struct qm_span bytes, struct qm_tpm_ek *ek)
-{
-    for (struct qm_span der; (der = der_of(bytes)).p != NULL && ek->cert_count < QM_NV_CERTS_MAX;) {
-        if (der.len <= QM_NV_CERT_MAX) {
-            struct qm_nv_cert *c = &ek->cert[ek->cert_count++];
-            c->len = der.len;
-            memcpy(c->p, der.p, der.len);
-        }
-        bytes.p += der.len;
-        bytes.len -= der.len;
-    }
-}
-
 /* Does the certificate hold that key? Its modulus or its point stands in it as it is; whether the certificate is worth anything
  * is for the home to say. */
 static bool cert_has(const struct qm_nv_cert *cert, const struct qm_blob *public)
@@ -113,7 +83,7 @@ static qm_err read_chain(struct qm_tpm *t, struct qm_tpm_ek *ek, struct qm_fault
         if (err == QM_E_LIMIT)
             err = QM_OK; /* the home can have the chain from its maker */
         else if (err == QM_OK)
-            take_certs((struct qm_span){bytes, len}, ek);
+            qm_nv_certs_take(&ek->certs, (struct qm_span){bytes, len});
     }
     return err;
 }
@@ -129,7 +99,7 @@ static qm_err try_template(struct qm_tpm *t, const struct qm_blob *template, str
     *good = false;
     if (err != QM_OK)
         return err;
-    *good = ek->cert_count == 0 || cert_has(&ek->cert[0], &k.public);
+    *good = ek->certs.count == 0 || cert_has(&ek->certs.cert[0], &k.public);
     if (*good) {
         ek->public = k.public;
         ek->template = *template;
@@ -159,7 +129,7 @@ static qm_err find_key(struct qm_tpm *t, const struct qm_ek_template *k, struct 
         if (way == 0 && !there)
             continue;
         const bool zeros = way == 0 || (way == 1) != ((k->attributes & QM_TPMA_USER_WITH_AUTH) != 0);
-        if (way == 2 && ek->cert_count == 0)
+        if (way == 2 && ek->certs.count == 0)
             break; /* nothing tells which is right: the profile's */
         if (template_of(k, zeros, (struct qm_span){nonce, way == 0 ? len : 0}, &template))
             err = try_template(t, &template, ek, good, fault);
@@ -174,9 +144,9 @@ qm_err qm_ek_find(struct qm_tpm *t, const char *kind, struct qm_tpm_ek *out, cha
     size_t len;
     bool there, good;
     out->public.len = 0;
-    out->cert_count = 0;
+    out->certs.count = 0;
     note[0] = '\0';
-    for (size_t i = 0; i < QM_EK_TEMPLATE_COUNT && out->cert_count == 0; i++) {
+    for (size_t i = 0; i < QM_EK_TEMPLATE_COUNT && out->certs.count == 0; i++) {
         if (kind != NULL && strcmp(kind, qm_ek_kinds[i]) != 0)
             continue;
         if (chosen == NULL)
@@ -185,25 +155,25 @@ qm_err qm_ek_find(struct qm_tpm *t, const char *kind, struct qm_tpm_ek *out, cha
         if (err != QM_OK)
             return err;
         if (there)
-            take_certs((struct qm_span){bytes, len}, out);
-        if (out->cert_count != 0)
+            qm_nv_certs_take(&out->certs, (struct qm_span){bytes, len});
+        if (out->certs.count != 0)
             chosen = &qm_ek_templates[i];
     }
     qm_err err = find_key(t, chosen, out, &good, fault);
     if (err != QM_OK) {
         snprintf(note, 256, "no endorsement key: %.200s", fault != NULL ? fault->text : "");
-        out->cert_count = 0;
+        out->certs.count = 0;
         return qm_tpm_abandoned() ? err : QM_OK;
     }
     if (!good) {
         snprintf(note, 256, "the EK certificate in NV index 0x%x is of another key than the TPM's; it is left out",
                  chosen->nv_cert);
-        out->cert_count = 0;
+        out->certs.count = 0;
         return find_key(t, chosen, out, &good, fault);
     }
-    if (out->cert_count == 0)
+    if (out->certs.count == 0)
         snprintf(note, 256, "the TPM has no EK certificate: whose TPM it is can only be told by a list of EK fingerprints");
-    return out->cert_count != 0 ? read_chain(t, out, fault) : QM_OK;
+    return out->certs.count != 0 ? read_chain(t, out, fault) : QM_OK;
 }
 
 /* ---- the credential ---------------------------------------------------------------------------------------------------- */

@@ -4,15 +4,15 @@
 #define QM_TPM_EK_H
 
 #include "tools/collect/tpm_key.h"
+#include "tools/collect/tpm_nv.h"
 
 /* The profile's templates, in the order in which a certificate is looked for. */
 extern const char *const qm_ek_kinds[]; /* "rsa2048", "p256", "rsa2048-high", "p256-high", "p384-high"; NULL-terminated */
 
 struct qm_tpm_ek {
-    struct qm_blob public;   /* TPM2B_PUBLIC; len 0: none */
-    struct qm_blob template; /* what makes it */
-    size_t cert_count;
-    struct qm_nv_cert cert[QM_NV_CERTS_MAX]; /* the EK's own first, then what the TPM holds of its chain */
+    struct qm_blob public;    /* TPM2B_PUBLIC; len 0: none */
+    struct qm_blob template;  /* what makes it */
+    struct qm_nv_certs certs; /* the EK's own first, then what the TPM holds of its chain */
 };
 
 /* Finds certificate and key. kind NULL: the first that has a certificate, else the first that the TPM can make. note

@@ -15,18 +15,13 @@
 #include "codec/tpm2.h"
 #include "tools/collect/tpm_link.h"
 
-enum { QM_TPM2B_MAX = 1024, QM_WRAPPED_MAX = 2048, QM_NV_CERT_MAX = 4096, QM_NV_CERTS_MAX = 8 }; /* bytes; a count */
+enum { QM_TPM2B_MAX = 1024, QM_WRAPPED_MAX = 2048 }; /* bytes */
 
 /* Bytes as the TPM writes them: TPM2B_PUBLIC, or a certificate in DER. */
 struct qm_blob {
     size_t len;
     uint8_t p[QM_TPM2B_MAX];
 };
-struct qm_nv_cert {
-    size_t len;
-    uint8_t p[QM_NV_CERT_MAX];
-};
-
 enum qm_hierarchy { QM_ENDORSEMENT, QM_OWNER };
 
 /* "rsa2048", "rsapss2048", "p256", "p384"; NULL-terminated. */

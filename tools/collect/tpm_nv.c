@@ -1,5 +1,6 @@
 #include "tools/collect/tpm_nv.h"
 
+#include "codec/cursor.h"
 #include "tools/collect/tpm_inside.h"
 
 enum { CHUNK_BYTES = 512, INDICES_AT_ONCE = 64 }; /* every TPM reads 512 bytes at once (PC Client platform TPM profile, 4.9) */
@@ -78,4 +79,36 @@ qm_err qm_nv_list(struct qm_tpm *t, uint32_t first, uint32_t last, uint32_t *to,
         Esys_Free(data);
     }
     return QM_OK;
+}
+
+/* ---- certificates ------------------------------------------------------------------------------------------------------ */
+
+/* The DER sequence at the start of s; {NULL, 0}: none. */
+static struct qm_span der_of(struct qm_span s)
+{
+    struct qm_cur c = qm_cur_init(s.p, s.len);
+    const uint8_t tag = qm_cur_u8(&c), first = qm_cur_u8(&c);
+    size_t len = first;
+    if (first == 0x81)
+        len = qm_cur_u8(&c);
+    else if (first == 0x82)
+        len = qm_cur_be16(&c);
+    else if (first >= 0x80)
+        c.bad = true;
+    if (tag != 0x30 || qm_cur_take(&c, len) == NULL)
+        return (struct qm_span){NULL, 0};
+    return (struct qm_span){s.p, s.len - qm_cur_left(&c)};
+}
+
+void qm_nv_certs_take(struct qm_nv_certs *to, struct qm_span bytes)
+{
+    for (struct qm_span der; (der = der_of(bytes)).p != NULL && to->count < QM_NV_CERTS_MAX;) {
+        if (der.len <= QM_NV_CERT_MAX) {
+            struct qm_nv_cert *c = &to->cert[to->count++];
+            c->len = der.len;
+            memcpy(c->p, der.p, der.len);
+        }
+        bytes.p += der.len;
+        bytes.len -= der.len;
+    }
 }
