@@ -11,7 +11,7 @@ START = int(time.time()) // 86400 * DAY
 
 # A quote as it is asked of the maker. pcrs: ((pcr, (event text, ...)), ...). kept: PCRs that keep their reset value.
 _fields = dict(id='', key=0, kind='p256', pcrs=(), reset=0, restart=0, clock=0, safe=1, extra='', log='yes', values='no', broken=0,
-               select=0x3ff, magic=0, kept=(), t=0)
+               select=0x3ff, magic=0, kept=(), locality=0, t=0)
 Quote = namedtuple('Quote', _fields, defaults=_fields.values())
 
 
@@ -50,7 +50,7 @@ class Maker:
         """Appends the record to the file, in its own time: sync before it is read."""
         words = ['record', f'file={path}', f'id={q.id}', f'key={q.key}', f'kind={q.kind}', f'reset={q.reset % 2**32}', f'restart={q.restart % 2**32}',
                  f'clock={q.clock}', f'safe={q.safe}', f'extra={q.extra}', f'log={q.log}', f'values={q.values}', f'broken={q.broken}',
-                 f'select={q.select}', f'magic={q.magic}'] + [f't={q.t}'] * (q.t != 0)
+                 f'select={q.select}', f'magic={q.magic}', f'locality={q.locality}'] + [f't={q.t}'] * (q.t != 0)
         words += [f'pcr={pcr}:{text}' for pcr, texts in q.pcrs for text in texts]
         words += [f'reset_pcr={pcr}' for pcr in q.kept]
         self.proc.stdin.write('\t'.join(words) + '\n')

@@ -6,6 +6,7 @@
  *     extra=HEX          extraData
  *     pcr=N:TEXT         one event: its data is the text, its digest is extended into the PCR; in order, any number
  *     reset_pcr=N        that PCR keeps its reset value in the quote whatever its events say
+ *     locality=N         where PCR 0 starts: what reset_pcr=0 leaves there
  *     log=no|yes|other|torn    without, with the events, with another last event, cut in its last event
  *     values=no|yes|wrong      `pcrs` in the record: without, as quoted, another PCR 9
  *     select=MASK magic=N      other than PCRs 0-9; other than the right one
@@ -28,7 +29,7 @@ struct order {
     unsigned key;
     uint32_t reset, restart, magic, mask, kept;
     uint64_t clock_ms, t_ms;
-    uint8_t safe;
+    uint8_t safe, locality;
     bool broken;
     unsigned event_count;
     struct {
@@ -97,6 +98,8 @@ static void take_word(struct order *o, char *word)
         o->broken = number(value) != 0;
     else if (strcmp(word, "reset_pcr") == 0)
         o->kept |= 1u << number(value);
+    else if (strcmp(word, "locality") == 0)
+        o->locality = (uint8_t)number(value);
     else if (strcmp(word, "pcr") == 0)
         take_event(o, value);
     else
@@ -137,6 +140,8 @@ static void measure(const struct order *o, struct craft_pcrs *pcrs)
     for (unsigned pcr = 0; pcr < QM_PCR_COUNT; pcr++)
         if ((o->kept >> pcr & 1) != 0)
             memset(pcrs->value[QM_HASH_SHA256][pcr], 0, 32);
+    if ((o->kept & 1) != 0)
+        pcrs->value[QM_HASH_SHA256][0][31] = o->locality;
 }
 
 static struct qm_span log_of(const struct order *o)

@@ -102,10 +102,14 @@ MUTATIONS = {
         ('imported', 'tools/cmd_baseline.c', 'line.set.origin = "imported";', 'line.set.origin = "set";'),
     ],
     'set_until': [
+        ('judged again then', 'tools/store_sets.c', 'return slot != 0 ? qm_store_rejudge(s, slot, NULL, &r, fault)', 'return slot != 0 ? QM_OK'),
         ('a set ends at its until', 'tools/store_sets.c',
          'sqlite3_bind_int64(st, 11, (sqlite3_int64)set->until_ms);', 'sqlite3_bind_int64(st, 11, 0);'),
     ],
     'retired_set_fails': [
+        ('judged again when it ends', 'tools/store_baseline.c', 'return settle(s, slot, group_no, change, fault);', 'return QM_OK;'),
+        ('judged again when one is given', 'tools/store_baseline.c',
+         'return added ? settle(s, set->slot, set->group_no, change, fault) : QM_OK;', 'return QM_OK;'),
         ('baseline retire ends a set', 'tools/store_sets.c', '"UPDATE baseline SET ended_ms = ?2, ended_who = ?3, ended_why = ?4 WHERE no = ?1"',
          '"UPDATE baseline SET ended_why = ?4 WHERE no = ?1"'),
         ('ended sets stay in the history', 'tools/store_sets.c',
@@ -126,6 +130,10 @@ MUTATIONS = {
          '"SELECT no FROM baseline WHERE slot = ?1 AND vals = ?2 AND ended_ms IS NULL LIMIT 1"'),
         ('a changed line is used', 'tools/store_enroll.c', 'if (err == QM_OK && e->baseline_mask != 0)',
          'if (err == QM_OK && e->baseline_mask != 0 && !present.found)'),
+    ],
+    'same_line_does_nothing': [
+        ('it does nothing', 'tools/store_open.c', '"SELECT 1 FROM instance WHERE id = ?1 AND line = ?2"',
+         '"SELECT 1 FROM instance WHERE id = ?1 AND line = ?2 AND 0"'),
     ],
     'group_compares_first_record': [
         ('compared with the group\'s sets from the first record on', 'tools/store_sets.c', 'if (parts == 0)', 'if (parts == 77)'),
@@ -164,6 +172,7 @@ MUTATIONS = {
     ],
     'reset_values_not_learned': [
         ('reset values are not learned', 'tools/judge_record.c', 'return pcr <= 7 && memcmp', 'return pcr > 23 && memcmp'),
+        ('PCR 0\'s after a StartupLocality neither', 'tools/judge_record.c', '|| (pcr == 0 && value[31] <= 4));', ');'),
         ('PCR 7\'s neither', 'tools/judge_record.c', 'return pcr <= 7 && memcmp', 'return pcr <= 6 && memcmp'),
         ('PCRs 8 and 9 are not the firmware\'s', 'tools/judge_record.c', 'return pcr <= 7 && memcmp', 'return pcr <= 8 && memcmp'),
     ],
@@ -175,6 +184,9 @@ MUTATIONS = {
         ('--replace-key is needed', 'tools/store_enroll.c', 'if (present->found && new_key && !options->replace_key) {', 'if (false) {'),
         ('the sequence starts anew', 'tools/store_enroll.c', 'if (l.ak != ak)', 'if (l.ak == UINT32_MAX)'),
         ('alerts are kept', 'tools/store_enroll.c', 'qm_alert_resolve(s, slot, 1u << QM_ALERT_KEY_CONFLICT, ', 'qm_alert_resolve(s, slot, ~0u, '),
+    ],
+    'replaced_during_a_run': [
+        ('it counts no more', 'tools/judge_record.c', 'if (u->gone || u->rekeyed || refused) {', 'if (u->gone || refused) {'),
     ],
     'learned_taken_back': [
         ('what a run learned can be listed', 'tools/judge_record.c', '.run = j->out->run_no}', '.run = 0}'),
@@ -336,6 +348,8 @@ MUTATIONS = {
         ('--older', 'tools/store_retire.c', 's->now_ms - since >= older_ms;', 'older_ms != 0;'),
     ],
     'retire_after': [
+        ('not what is untrusted', 'tools/store_retire.c', 'standing.status != QM_STANDS_UNTRUSTED && ', ''),
+        ('not what is parked', 'tools/store_retire.c', 'if (!standing.held && ', 'if ('),
         ('silent ones go', 'tools/store_retire.c', 'err = slots_put(&c->slots, first + i, fault);', 'err = QM_OK;'),
         ('only where the group says so', 'tools/store_retire.c', 'if (err != QM_OK || policy->retire_after_ms == 0)', 'if (err != QM_OK)'),
     ],
@@ -386,6 +400,15 @@ MUTATIONS = {
         ('one open row', 'tools/store_alerts.c', 'out->opened = row.no == 0;', 'out->opened = true;'),
         ('last_seen', 'tools/store_alerts.c', 'SET last_ms = max(last_ms, ?2), count = count + 1,', 'SET count = count + 1,'),
         ('count', 'tools/store_alerts.c', 'SET last_ms = max(last_ms, ?2), count = count + 1,', 'SET last_ms = max(last_ms, ?2),'),
+    ],
+    'unmeasured_closes': [
+        ('an authentic record ends it', 'tools/judge_alert.c', 'return BIT(QM_ALERT_UNMEASURED) | (r->proven', 'return (r->proven'),
+    ],
+    'listed_by_change': [
+        ('a line for each change', 'tools/store_alerts_read.c', '" GROUP BY a.change) SELECT "', '" GROUP BY a.no) SELECT "'),
+    ],
+    'judge/sources_without_end_share_a_row': [
+        ('they share one', 'tools/store_refused.c', 'if (err == QM_OK && rows >= QM_REFUSED_ROWS_MAX) {', 'if (false) {'),
     ],
     'many': [
         ('at most 8 rows', 'tools/store_alerts.c', 'row.count >= QM_ALERTS_ALONE_MAX)', 'row.count > 100)'),
@@ -494,6 +517,10 @@ MUTATIONS = {
     ],
     'accept_during_a_run': [
         ('judged again at commit', 'tools/judge_subject.c', '.decided = is_changed(j, slot)}', '.decided = is_changed(j, slot) && false}'),
+    ],
+    'streams_applied': [
+        ('not when results are missing', 'tools/cmd_apply.c', 'if (err == QM_OK && t->run.records != t->results)', 'if (false)'),
+        ('not twice', 'tools/cmd_apply.c', 'if (err != QM_OK || *known)', 'if (err != QM_OK)'),
     ],
     'exclusion': [
         ('run and apply exclude each other', 'tools/commit.c', 'while (flock(*fd, LOCK_EX | LOCK_NB) != 0) {', 'while (false) {'),
@@ -618,6 +645,9 @@ MUTATIONS = {
     'names_escaped': [
         ('file names are escaped', 'tools/setup.c',
          'qm_out_shown(&o, (struct qm_span){(const uint8_t *)name, strlen(name)});', 'qm_out_text(&o, name);'),
+    ],
+    'text_escaped': [
+        ('text is escaped', 'tools/show.c', 'qm_out_shown(&o, text);', 'qm_out_bytes(&o, text.p, text.len);'),
     ],
     'on_alert': [
         ('new alerts', 'tools/cmd_run.c', '.after_no = n->judgment.alerts_before};', '.after_no = 0};'),

@@ -38,6 +38,7 @@ TABLE = [
     ('status counts machines by the set they pass on', 'status_counts_sets'),
     ('keep_old ends older sets after the first pass on a newer one; off by default', 'keep_old'),
     ('an enrolled baseline is used when the line changed, and never revives an ended set', 'enrolled_baseline_used_once'),
+    ('a line equal to the last one taken does nothing', 'same_line_does_nothing'),
     ('a group without a baseline line: compared with the group\'s sets from the first record on', 'group_compares_first_record'),
     # Learning
     ('learn = first or never, for the home and per group', 'learn_never'),
@@ -51,6 +52,7 @@ TABLE = [
     ('PCRs 0-7 at their reset value are never learned', 'reset_values_not_learned'),
     ('PCRs 16 and 23 cannot be baselined', 'sixteen_and_twentythree'),
     ('--replace-key keeps baseline and alerts; the sequence starts anew', 'replaced_key'),
+    ('a record of a key that was replaced meanwhile counts no more', 'replaced_during_a_run'),
     ('what a run learned can be listed and taken back', 'learned_taken_back'),
     ('new for longer than unmeasured_after raises no_baseline or pcr_values_missing', 'new_is_no_hiding_place'),
     # The sequence of a TPM
@@ -98,6 +100,9 @@ TABLE = [
     ('... which closes when none came for a day', 'refusals_close'),
     ('another key for an enrolled id: key_conflict, for each key, until a person or the replacement ends it', 'key_conflict'),
     ('one open row per change; a repeat moves last_seen and count', 'repeats'),
+    ('an authentic record ends unmeasured, a refused one does not', 'unmeasured_closes'),
+    ('text lists changes, --json alerts', 'listed_by_change'),
+    ('... and their sources share a row where they are too many', 'judge/sources_without_end_share_a_row'),
     ('at most 8 rows per instance and alert, then one "many" that cannot be accepted', 'many'),
     ('group and instance PCRs changed: a row for each class', 'row_for_each_class'),
     ('a cohort is of one group; --same stays in it, --all-groups widens', 'cohort_of_a_group'),
@@ -121,6 +126,7 @@ TABLE = [
     ('nothing from anyone is one row', 'silent_fleet'),
     ('a clock behind the last run\'s end raises none and exits 3', 'clock_behind'),
     ('a verdict of an older generation is judged again at commit', 'accept_during_a_run'),
+    ('a stream that is cut is not applied, one that was is not again', 'streams_applied'),
     ('only run and apply exclude each other', 'exclusion'),
     # Spool and home
     ('a file is removed only if it is the one that was read', 'spool/grown_files_stay spool/what_is_replaced_while_it_waits'),
@@ -145,6 +151,7 @@ TABLE = [
     ('run exits 1 when something is wrong; --exit new only for new alerts', 'exit_new'),
     ('the unit takes 1 and 75 for success', 'unit_succeeds'),
     ('file names are shown escaped', 'names_escaped'),
+    ('text of machines and people is shown escaped', 'text_escaped'),
     ('--on-alert gets the new alerts; its failure never fails the run', 'on_alert'),
     ('... has a limit of time and lines and a clean environment',
      'on_alert/whatever_it_does on_alert/new_alerts_once_as_lines on_alert/a_clean_place'),
@@ -447,6 +454,12 @@ def set_until(lab):
     equal(said(lab.wait().go(m.quote())), ['trusted/ok'])
     got = lab.wait(10 * HOUR).go(m.quote())
     assert got[0]['status'] != 'trusted', got
+    other = lab.machine('b')
+    lab.must('baseline', 'set', 'b', *[f'{p}={other.value(p)}' for p in range(10)], '--until', lab.when(lab.now + 10 * HOUR), '--reason', 'a trial')
+    lab.wait().go(other.quote())
+    equal(lab.status_of(other)['status'], 'trusted')
+    lab.wait(10 * HOUR).go()
+    equal(lab.status_of(other)['status'], 'new')  # without a record of its own
 
 
 def retired_set_fails(lab):
@@ -454,6 +467,12 @@ def retired_set_fails(lab):
     first = min(s['set'] for s in lab.sets())
     lab.must('baseline', 'retire', str(first), '--reason', 'old')
     equal(said(lab.wait().go(m.boot(p8='pcr-8', p9='pcr-9').quote())), ['untrusted/pcr_mismatch'])
+    lab.wait().go(m.boot(p8='cmdline-3', p9='kernel-3').quote())
+    equal(lab.status_of(m)['status'], 'trusted')
+    lab.must('baseline', 'retire', str(max(s['set'] for s in lab.sets())), '--reason', 'withdrawn')
+    equal(lab.status_of(m)['status'], 'untrusted')  # at once
+    lab.must('baseline', 'set', 'a', *[f'{p}={m.value(p)}' for p in range(10)], '--reason', 'it was good')
+    equal(lab.status_of(m)['status'], 'trusted')
     ended = [s for s in lab.sets() if s['set'] == first]
     assert len(ended) == 1 and ended[0]['ended'], ended
 
@@ -502,6 +521,18 @@ def enrolled_baseline_used_once(lab):
     assert got[0]['status'] != 'trusted', got
     lab.enroll({**m.line, 'tags': {'rack': '1'}, 'baseline': {**m.line['baseline'], '9': 'ab' * 32}})
     equal(said(lab.wait().go(m.quote())), ['untrusted/pcr_mismatch'])
+
+
+def same_line_does_nothing(lab):
+    m = lab.machine('a', nonce='aa55')
+    m.extra = 'aa55'
+    equal([r['fresh'] for r in lab.wait().go(m.quote())], ['nonce'])
+    again = lab.enroll(m.line)
+    assert '0 changed' in again.err and '1 unchanged' in again.err, again
+    other = lab.enroll({**m.line, 'tags': {'rack': '1'}})
+    assert '1 changed' in other.err, other
+    back = lab.enroll(m.line)  # as before, but not the line that was taken last
+    assert '1 changed' in back.err, back
 
 
 def group_compares_first_record(lab):
@@ -584,6 +615,9 @@ def reset_values_not_learned(lab):
     for pcr in range(10):
         m = lab.machine(f'm{pcr}')
         equal(said(lab.wait().go(m.quote(log='no', values='yes', kept=(pcr,)))), ['new/no_baseline' if pcr < 8 else 'new/learned'])
+    for locality, word in ((3, 'no_baseline'), (4, 'no_baseline'), (5, 'learned')):  # where PCR 0 starts after a StartupLocality
+        m = lab.machine(f'started-{locality}')
+        equal(said(lab.wait().go(m.quote(log='no', values='yes', kept=(0,), locality=locality))), [f'new/{word}'])
 
 
 def sixteen_and_twentythree(lab):
@@ -607,6 +641,17 @@ def replaced_key(lab):
     m.reset = 1  # another TPM: its counts begin elsewhere
     equal(said(lab.wait().go(m.quote())), ['untrusted/pcr_mismatch'])
     equal(said(lab.wait().go(m.boot(p9='pcr-9').quote())), ['trusted/ok'])
+
+
+def replaced_during_a_run(lab):
+    m = lab.known('a')
+    lab.wait(HOUR).put(m.boot(p9='implant').quote())
+    lab.deliver()
+    raw = verified(lab)
+    lab.enroll(lab.line('a', 11), args=('--replace-key',))
+    lab.must('apply', '-', stdin=raw, codes=(0, 1))
+    stands = lab.status_of(m)
+    equal((stands['status'], stands['refused']['reason'], lab.rows('pcr_mismatch')), ('trusted', 'bad_signature', []))
 
 
 def learned_taken_back(lab):
@@ -1025,9 +1070,12 @@ def retire_older(lab):
 def retire_after(lab):
     lab.config('retire_after', '3d', 'batch')
     a, b, c = lab.known('a', 'batch'), lab.known('b', 'web'), lab.known('c', 'batch')
+    bad, held = lab.known('bad', 'batch'), lab.known('held', 'batch')
+    lab.wait().go(bad.boot(p9='implant').quote())
+    lab.must('hold', 'held', '--until', lab.when(lab.now + 20 * DAY), '--reason', 'repair')
     for _ in range(8):
         lab.wait(11 * HOUR).go(c.quote())
-    equal(sorted(lab.status()[0]), ['b', 'c'])
+    equal(sorted(lab.status()[0]), ['b', 'bad', 'c', 'held'])  # nobody leaves the alerts by silence, or while it is parked
 
 
 def held_evidence(lab):
@@ -1133,6 +1181,24 @@ def repeats(lab):
     lab.wait().go(m.quote())
     again = lab.one('pcr_mismatch')
     equal((again['no'], again['first_seen'], again['last_seen'], again['count']), (first['no'], first['first_seen'], lab.now, 2))
+
+
+def unmeasured_closes(lab):
+    m, other = lab.known('a'), lab.known('b')
+    for _ in range(3):
+        lab.wait(11 * HOUR).go(other.quote())
+    equal(lab.one('unmeasured', 'a')['state'], 'open')
+    lab.wait().go(m.quote(broken=1), other.quote())
+    equal(lab.one('unmeasured', 'a')['state'], 'open')
+    lab.wait().go(m.boot(p9='implant').quote(), other.quote())  # whatever it says, it speaks
+    equal(lab.one('unmeasured', 'a')['state'], 'resolved')
+
+
+def listed_by_change(lab):
+    machines = [lab.known(f'm{n}', 'web') for n in range(3)]
+    lab.wait().go(*[m.boot(p9='kernel-2').quote() for m in machines])
+    text = lab.must('alerts', 'list').out
+    equal((text.count('pcr_mismatch'), '3 machines of group web' in text, len(lab.rows())), (1, True, 3))
 
 
 def many(lab):
@@ -1358,19 +1424,41 @@ def clock_behind(lab):
     equal(len(lab.rows('unmeasured')), rows)
 
 
+def verified(lab):
+    """What verify writes of the spool."""
+    p = subprocess.run([lab.program, 'verify', '--format', 'msgpack', lab.spool], cwd=lab.top, env=dict(lab.env, FAKETIME=lab.faketime()),
+                       capture_output=True)
+    equal(p.returncode, 1)
+    return p.stdout
+
+
 def accept_during_a_run(lab):
     m = lab.known('a')
     lab.wait().go(m.boot(p9='kernel-2').quote())
     lab.wait(HOUR).put(m.quote())
     lab.deliver()
-    judged = lab.call('verify', '--format', 'msgpack', lab.spool)
-    equal(judged.code, 1)
-    raw = subprocess.run([lab.program, 'verify', '--format', 'msgpack', lab.spool], cwd=lab.top, env=dict(lab.env, FAKETIME=lab.faketime()),
-                         capture_output=True).stdout
+    raw = verified(lab)
     lab.accept(lab.one('pcr_mismatch'))
     lab.must('apply', '-', stdin=raw, codes=(0, 1))
     equal(lab.status_of(m)['status'], 'trusted')
     equal(lab.rows('pcr_mismatch', state='open'), [])
+
+
+def streams_applied(lab):
+    m = lab.known('a')
+    lab.wait(HOUR).put(m.boot(p9='implant').quote())
+    lab.deliver()
+    raw = verified(lab)
+    lines = lab.call('verify', '--json', lab.spool).out.encode().splitlines(keepends=True)
+    for broken in (b''.join(lines[:-1]), lines[-1], raw[:len(raw) // 2], raw[:-1]):
+        equal(lab.call('apply', '-', stdin=broken).code, 3)
+    equal(lab.rows(), [])
+    lab.must('apply', '-', stdin=raw, codes=(1,))
+    before = lab.status_of(m), lab.rows()
+    equal(before[1][0]['count'], 1)
+    again = lab.wait().must('apply', '-', stdin=raw)
+    assert 'was applied before' in again.err, again
+    equal((lab.status_of(m), lab.rows()), before)
 
 
 def exclusion(lab):
@@ -1500,7 +1588,8 @@ def history_bounded(lab):
     def kept():
         db = sqlite3.connect(os.path.join(lab.path, 'fleet.db'))
         try:
-            return [row[0] for row in db.execute('SELECT id FROM run ORDER BY no')], json.loads(db.execute('SELECT record FROM run ORDER BY no DESC').fetchone()[0])
+            rows = db.execute("SELECT id, record FROM run ORDER BY no").fetchall()
+            return [row[0] for row in rows], json.loads(rows[-1][1])
         finally:
             db.close()
     equal((len(kept()[0]), kept()[1]['lost'], len(lab.rows())), (5, 0, 1))
@@ -1617,6 +1706,15 @@ def names_escaped(lab):
     os.chmod(path, 0)
     said = run_ordinary(lab).stderr.decode()
     assert 'bad\\u{1b}[31m\\u{202e}.mpk' in said and '\x1b' not in said and '\u202e' not in said, said
+
+
+def text_escaped(lab):
+    m = lab.known('a\u202eb')
+    lab.wait().go(m.boot(p9='implant').quote())
+    lab.act('ignore', lab.one('pcr_mismatch'), '--reason', 'kn\u202eown')
+    for args in (('status',), ('status', m.id), ('alerts', 'list'), ('alerts', 'show', '1'), ('baseline', 'history')):
+        text = lab.must(*args, codes=(0, 1)).out
+        assert '\u202e' not in text and '\\u{202e}' in text, (args, text)
 
 
 def on_alert(lab):
