@@ -12,31 +12,31 @@ static struct batch batch;
 
 unsigned rsa_open_digits(enum qm_sig_class sig_class)
 {
-    return sizes[sig_class].len;
+    return size_of(sig_class)->len;
 }
 
 unsigned rsa_open_power(enum qm_sig_class sig_class, struct qm_sig_job *const *jobs,
                         rsa_open_row *out)
 {
     v8 limbs[RSA_OPEN_LIMBS_MAX];
-    unsigned in_range = recover(&batch, &sizes[sig_class], jobs, limbs);
-    memcpy(out, limbs, sizes[sig_class].bits / 64 * sizeof(v8));
+    unsigned in_range = recover(&batch, size_of(sig_class), jobs, limbs);
+    memcpy(out, limbs, size_of(sig_class)->bits / 64 * sizeof(v8));
     return in_range;
 }
 
 void rsa_open_invert(enum qm_sig_class sig_class, const rsa_open_row *n, const uint64_t *n0inv,
                      rsa_open_row *minus_inv)
 {
-    const unsigned len = sizes[sig_class].len;
+    const unsigned len = size_of(sig_class)->len;
     memcpy(batch.n, n, len * sizeof(v8));
     batch.n0inv = _mm512_loadu_si512(n0inv);
     invert(&batch, len);
-    memcpy(minus_inv, batch.minus_inv, len * sizeof(v8));
+    memcpy(minus_inv, batch.work.minus_inv, len * sizeof(v8));
 }
 
 /* The digits are constants in the kernel, hence one call for each. */
 #define FOR_SIZE(call)                                                                             \
-    switch (sizes[sig_class].len) {                                                                \
+    switch (size_of(sig_class)->len) {                                                                \
     case 41: {                                                                                     \
         const unsigned len = 41;                                                                   \
         call;                                                                                      \
@@ -53,24 +53,24 @@ void rsa_open_invert(enum qm_sig_class sig_class, const rsa_open_row *n, const u
 
 void rsa_open_square(enum qm_sig_class sig_class, const rsa_open_row *a, rsa_open_row *columns)
 {
-    memcpy(batch.x, a, sizes[sig_class].len * sizeof(v8));
+    memcpy(batch.x, a, size_of(sig_class)->len * sizeof(v8));
     FOR_SIZE(square(&batch, batch.x, len))
-    memcpy(columns, batch.t, 2 * sizes[sig_class].len * sizeof(v8));
+    memcpy(columns, batch.work.t, 2 * size_of(sig_class)->len * sizeof(v8));
 }
 
 void rsa_open_multiply(enum qm_sig_class sig_class, const rsa_open_row *a, const rsa_open_row *y,
                        rsa_open_row *columns)
 {
-    memcpy(batch.x, a, sizes[sig_class].len * sizeof(v8));
-    memcpy(batch.s, y, sizes[sig_class].len * sizeof(v8));
+    memcpy(batch.x, a, size_of(sig_class)->len * sizeof(v8));
+    memcpy(batch.s, y, size_of(sig_class)->len * sizeof(v8));
     FOR_SIZE(multiply(&batch, batch.x, batch.s, len))
-    memcpy(columns, batch.t, 2 * sizes[sig_class].len * sizeof(v8));
+    memcpy(columns, batch.work.t, 2 * size_of(sig_class)->len * sizeof(v8));
 }
 
 void rsa_open_reduce(enum qm_sig_class sig_class, rsa_open_row *out)
 {
     FOR_SIZE(reduce(&batch, batch.x, len))
-    memcpy(out, batch.x, sizes[sig_class].len * sizeof(v8));
+    memcpy(out, batch.x, size_of(sig_class)->len * sizeof(v8));
 }
 
 static void copy_in(v8 *to, const rsa_open_row *from, unsigned count)
@@ -121,6 +121,6 @@ void rsa_open_settle(const rsa_open_row *a, unsigned len, rsa_open_row *out)
 
 void rsa_open_quotient(unsigned len, rsa_open_row *low, rsa_open_row *q)
 {
-    memcpy(low, batch.low, len * sizeof(v8));
-    memcpy(q, batch.q, len * sizeof(v8));
+    memcpy(low, batch.work.low, len * sizeof(v8));
+    memcpy(q, batch.work.q, len * sizeof(v8));
 }
