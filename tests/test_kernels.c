@@ -865,10 +865,44 @@ Test(choice, auto_takes_the_first_that_runs)
             size_t j = 0;
             while ((qm_sig_kernels[j]->classes >> c & 1) == 0 || !runs_here(qm_sig_kernels[j]->cpu))
                 j++;
-            cr_assert_eq(k.sig[c], qm_sig_kernels[j]);
+#if defined(__x86_64__)
+            if (qm_sig_kernels[j] == &qm_sig_rsa_ifma512 && (qm_cpu_features() & QM_CPU_DUALIFMA) != 0)
+                cr_assert_eq(k.sig[c], &qm_sig_rsa_ifma512_dual);
+            else
+#endif
+                cr_assert_eq(k.sig[c], qm_sig_kernels[j]);
         }
     }
 }
+
+#if defined(__x86_64__)
+/* Two kernels of the same needs: the CPU says which is faster, a name overrules it. */
+Test(choice, multipliers_choose_the_rsa_kernel)
+{
+    const uint64_t ifma = QM_CPU_AVX512 | QM_CPU_IFMA512 | QM_CPU_VBMI;
+    const struct {
+        uint64_t features;
+        const char *forced;
+        const struct qm_sig_kernel *want;
+    } cases[] = {
+        {ifma, NULL, &qm_sig_rsa_ifma512},
+        {ifma | QM_CPU_DUALIFMA, NULL, &qm_sig_rsa_ifma512_dual},
+        {ifma, "avx512ifma2", &qm_sig_rsa_ifma512_dual},
+        {ifma | QM_CPU_DUALIFMA, "avx512ifma", &qm_sig_rsa_ifma512},
+        {ifma | QM_CPU_DUALIFMA, "avx512ifma,avx512ifma2", &qm_sig_rsa_ifma512_dual},
+        {QM_CPU_DUALIFMA, NULL, &qm_sig_openssl},
+        {ifma | QM_CPU_DUALIFMA, "openssl", &qm_sig_openssl},
+    };
+    for (size_t i = 0; i < QM_COUNT(cases); i++) {
+        struct qm_kernels k;
+        struct qm_fault fault;
+        cr_assert_eq(qm_kernels_choose_for(&k, cases[i].features, cases[i].forced, &fault), QM_OK);
+        for (enum qm_sig_class c = QM_SIG_RSA2048; c <= QM_SIG_RSA4096; c++)
+            cr_assert_eq(k.sig[c], cases[i].want, "case %zu, class %d", i, (int)c);
+        cr_assert_eq(k.sig[QM_SIG_RSA_ANY], &qm_sig_openssl);
+    }
+}
+#endif
 
 /* Each kernel by its name serves its classes; what no named kernel serves stays portable. */
 Test(choice, a_name_is_honoured_or_an_error)

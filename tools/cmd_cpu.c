@@ -64,12 +64,23 @@ static void why_chosen(const struct qm_kernels *k, unsigned class, const char *f
                        : "portable: QM_KERNEL names no kernel of this class");
         return;
     }
+    uint64_t needs = 0;
     for (size_t i = 0; i < view_count(); i++) {
+        struct view v = view_at(i);
+        if ((v.classes >> class & 1) != 0 && strcmp(v.name, chosen) == 0)
+            needs = v.cpu;
+    }
+    /* those that are better elsewhere, and of the others those that need the same */
+    for (size_t i = 0, behind = 0; i < view_count(); i++) {
         struct view v = view_at(i);
         if ((v.classes >> class & 1) == 0)
             continue;
-        if (strcmp(v.name, chosen) == 0)
-            break;
+        if (strcmp(v.name, chosen) == 0) {
+            behind = 1;
+            continue;
+        }
+        if (behind && v.cpu != needs)
+            continue;
         char missing[NAMES_MAX];
         qm_cpu_names(v.cpu & ~qm_cpu_features(), missing, sizeof missing);
         size_t used = strlen(why);

@@ -2,16 +2,16 @@
 #include "engine/kernel/kernel.h"
 
 /* Best first: the first that serves a class and runs here gets it. The portable one is last and
- * serves all. */
+ * serves all. But see sig_faster_here. */
 const struct qm_sig_kernel *const qm_sig_kernels[] = {
 #if defined(__x86_64__)
-    &qm_sig_rsa_ifma512, &qm_sig_p256_ifma512, &qm_sig_p384_ifma512,
+    &qm_sig_rsa_ifma512, &qm_sig_rsa_ifma512_dual, &qm_sig_p256_ifma512, &qm_sig_p384_ifma512,
 #endif
     &qm_sig_openssl,
 };
 const size_t qm_sig_kernel_count = QM_COUNT(qm_sig_kernels);
 
-/* But see faster_here. */
+/* But see hash_faster_here. */
 const struct qm_hash_kernel *const qm_hash_kernels[] = {
 #if defined(__x86_64__)
     &qm_hash_avx512sha, &qm_hash_shani, &qm_hash_avx512, &qm_hash_avx2,
@@ -87,7 +87,7 @@ static qm_err check_name(struct qm_span name, uint64_t have, struct qm_fault *fa
  * cycles for two rounds (Sapphire Rapids: 20.8 million extends a second, against 43.7 in lanes),
  * AMD's takes one, and its 512-bit operations are two of 256 (Zen 4: 41 against 34). A rule, not a
  * measurement at start: the same machine gives the same answer every time. */
-static bool faster_here(const struct qm_hash_kernel *k, uint64_t have)
+static bool hash_faster_here(const struct qm_hash_kernel *k, uint64_t have)
 {
 #if defined(__x86_64__)
     return (have & QM_CPU_FASTSHA) != 0 && k == &qm_hash_shani;
@@ -97,9 +97,24 @@ static bool faster_here(const struct qm_hash_kernel *k, uint64_t have)
 #endif
 }
 
+/* Multiplications that cost additions are saved where the multiplier is one. */
+static bool sig_faster_here(const struct qm_sig_kernel *k, uint64_t have)
+{
+#if defined(__x86_64__)
+    return (have & QM_CPU_DUALIFMA) != 0 && k == &qm_sig_rsa_ifma512_dual;
+#else
+    (void)k, (void)have;
+    return false;
+#endif
+}
+
 qm_err qm_kernels_choose(struct qm_kernels *out, const char *forced, struct qm_fault *fault)
 {
-    uint64_t have = qm_cpu_features();
+    return qm_kernels_choose_for(out, qm_cpu_features(), forced, fault);
+}
+
+qm_err qm_kernels_choose_for(struct qm_kernels *out, uint64_t have, const char *forced, struct qm_fault *fault)
+{
     if (forced != NULL && (forced[0] == '\0' || strcmp(forced, "auto") == 0))
         forced = NULL;
     const char *rest = forced;
@@ -113,7 +128,7 @@ qm_err qm_kernels_choose(struct qm_kernels *out, const char *forced, struct qm_f
         for (size_t i = qm_sig_kernel_count; i-- > 0;) {
             const struct qm_sig_kernel *k = qm_sig_kernels[i];
             if ((k->classes >> c & 1) != 0 && (k->cpu & ~have) == 0 &&
-                (forced == NULL || in_list(forced, k->name)))
+                (forced == NULL || in_list(forced, k->name)) && !sig_faster_here(out->sig[c], have))
                 out->sig[c] = k; /* backwards, so that the best has the last word */
         }
     }
@@ -121,7 +136,7 @@ qm_err qm_kernels_choose(struct qm_kernels *out, const char *forced, struct qm_f
     for (size_t i = qm_hash_kernel_count; i-- > 0;) {
         const struct qm_hash_kernel *k = qm_hash_kernels[i];
         if ((k->cpu & ~have) == 0 && (forced == NULL || in_list(forced, k->name)) &&
-            !faster_here(out->sha256, have))
+            !hash_faster_here(out->sha256, have))
             out->sha256 = k;
     }
     return QM_OK;

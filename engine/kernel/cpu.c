@@ -11,6 +11,7 @@ static const struct {
     {QM_CPU_AVX512, "avx512"},   {QM_CPU_IFMA512, "avx512ifma"},
     {QM_CPU_VBMI, "avx512vbmi"}, {QM_CPU_AVXIFMA, "avxifma"},
     {QM_CPU_BMI2ADX, "bmi2adx"}, {QM_CPU_FASTSHA, "fastsha"},
+    {QM_CPU_DUALIFMA, "dualifma"},
 };
 
 #if defined(__x86_64__)
@@ -43,15 +44,35 @@ static bool has(unsigned reg, unsigned bit)
     return (reg >> bit & 1) != 0;
 }
 
-/* AMD, and Hygon, which builds its cores. */
-static bool is_amd(void)
+static bool is_vendor(const char name[static 12])
 {
     struct leaf l = cpuid(0, 0);
     char vendor[12];
     memcpy(vendor, &l.b, 4);
     memcpy(vendor + 4, &l.d, 4);
     memcpy(vendor + 8, &l.c, 4);
-    return memcmp(vendor, "AuthenticAMD", 12) == 0 || memcmp(vendor, "HygonGenuine", 12) == 0;
+    return memcmp(vendor, name, 12) == 0;
+}
+
+/* AMD, and Hygon, which builds its cores. */
+static bool is_amd(void)
+{
+    return is_vendor("AuthenticAMD") || is_vendor("HygonGenuine");
+}
+
+/* Does a core start two 512-bit IFMA in a cycle? CPUID does not tell, so by family and model (SDM volume 2, CPUID, figure 3-6), what
+ * is not known for certain as no. Intel: servers from Sapphire Rapids on; client cores have one. AMD: Zen 5 but for the mobile parts
+ * with datapaths of 256 bits; Zen 4 splits each in two. */
+static bool has_two_ifma(void)
+{
+    const unsigned a = cpuid(1, 0).a, base = a >> 8 & 0xf;
+    const unsigned family = base == 0xf ? base + (a >> 20 & 0xff) : base;
+    const unsigned model = (a >> 4 & 0xf) | (a >> 12 & 0xf0);
+    if (is_vendor("GenuineIntel"))
+        return (family == 6 && (model == 0x8f || model == 0xcf ||    /* Sapphire Rapids, Emerald Rapids */
+                                model == 0xad || model == 0xae)) || /* Granite Rapids */
+               family == 19;                                         /* Diamond Rapids */
+    return is_vendor("AuthenticAMD") && family == 26 && (model & 0xf0) != 0x20 && (model & 0xf0) != 0x60; /* Strix, Krackan Point */
 }
 
 uint64_t qm_cpu_features(void)
@@ -82,6 +103,8 @@ uint64_t qm_cpu_features(void)
         f |= QM_CPU_BMI2ADX;
     if ((f & QM_CPU_SHA) != 0 && is_amd())
         f |= QM_CPU_FASTSHA;
+    if ((f & QM_CPU_IFMA512) != 0 && has_two_ifma())
+        f |= QM_CPU_DUALIFMA;
     return f;
 }
 #else

@@ -132,6 +132,7 @@ enum {
     QM_CPU_AVXIFMA = 1 << 5,   /* AVX-IFMA (VEX) */
     QM_CPU_BMI2ADX = 1 << 6,   /* MULX, ADCX */
     QM_CPU_FASTSHA = 1 << 7,   /* SHA-NI that outruns 16 lanes of AVX-512: by vendor, see choice.c; no kernel needs it */
+    QM_CPU_DUALIFMA = 1 << 8,  /* two 512-bit IFMA a cycle: by family and model, see cpu.c; no kernel needs it */
 };
 uint64_t qm_cpu_features(void);
 /* The names of the bits of features, space separated, written to text. */
@@ -148,6 +149,7 @@ extern const struct qm_sig_kernel qm_sig_openssl;
 extern const struct qm_sig_kernel qm_sig_p256_ifma512;
 extern const struct qm_sig_kernel qm_sig_p384_ifma512;
 extern const struct qm_sig_kernel qm_sig_rsa_ifma512;
+extern const struct qm_sig_kernel qm_sig_rsa_ifma512_dual;
 #endif
 extern const struct qm_hash_kernel qm_hash_openssl;
 #if defined(__x86_64__)
@@ -165,6 +167,8 @@ struct qm_kernels {
 /* Picks for each class the best kernel that this CPU runs. forced (may be NULL): "auto" or empty, or a comma separated list of
  * kernel names; the classes that no named kernel serves stay portable. A name that is unknown or cannot run here is QM_E_UNFIT. */
 qm_err qm_kernels_choose(struct qm_kernels *out, const char *forced, struct qm_fault *fault) QM_MUST_USE;
+/* The same for a CPU of these features. */
+qm_err qm_kernels_choose_for(struct qm_kernels *out, uint64_t features, const char *forced, struct qm_fault *fault) QM_MUST_USE;
 /* Known answers, positive and negative, through every chosen kernel and every lane. QM_E_SELFTEST if one is wrong. */
 qm_err qm_kernels_selftest(const struct qm_kernels *k, struct qm_fault *fault) QM_MUST_USE;
 

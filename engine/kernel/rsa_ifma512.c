@@ -12,7 +12,7 @@
  *
  * Products. vpmadd52 gives the low or the high 52 bits of a product, two instructions for a digit
  * product, and it is the scarce one: one a cycle on Zen 4, where an addition beside it costs
- * little. With D_i = a_i b_i,
+ * little (where two start in a cycle, rsa_ifma512_dual.c is better). With D_i = a_i b_i,
  *
  *     a_i b_j + a_j b_i = (a_i + a_j)(b_i + b_j) - D_i - D_j,
  *
