@@ -19,7 +19,7 @@
 #include "engine/kernel/kernel.h"
 
 enum {
-    QM_TABLE_VERSION = 3,
+    QM_TABLE_VERSION = 4,
     QM_TABLE_BLOCK = 1 << 20,
     QM_TABLE_PROBE_MAX = 64, /* slots a look-up may touch; the builder draws another seed if one would need more */
     QM_HOME_ID_SIZE = 16,

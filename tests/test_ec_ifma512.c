@@ -178,8 +178,9 @@ static void special_keys(struct world *w)
         BN_free(all[i]);
 }
 
-/* The integer that a row of a comb stands for: the sum of the signs of k at row + v rows + j spacing, times 2^(that - row). */
-static BIGNUM *row_value(struct world *w, const BIGNUM *u, unsigned row, unsigned teeth, unsigned subs, unsigned rows)
+/* The integer that a row of some of a comb's sub-tables stands for: the sum of the signs of k at row + v rows + j spacing, times
+ * 2^(that - row). Those v whose bit is set in which. */
+static BIGNUM *row_value(struct world *w, const BIGNUM *u, unsigned row, unsigned teeth, unsigned subs, unsigned rows, unsigned which)
 {
     BIGNUM *k = BN_dup(u), *sum = num(), *t = num();
     MUST(k != NULL);
@@ -189,6 +190,8 @@ static BIGNUM *row_value(struct world *w, const BIGNUM *u, unsigned row, unsigne
     BN_zero(sum);
     for (unsigned i = 0; i < teeth * subs; i++) {
         BN_zero(t);
+        if ((which >> i % subs & 1) == 0)
+            continue;
         MUST(BN_set_bit(t, (int)(i * rows)));
         MUST(BN_is_bit_set(k, (int)(i * rows + row)) ? BN_add(sum, sum, t) : BN_sub(sum, sum, t));
     }
@@ -197,29 +200,38 @@ static BIGNUM *row_value(struct world *w, const BIGNUM *u, unsigned row, unsigne
     return sum;
 }
 
+enum { FIRST_PAIR = 3, THIRD = 4, ALL = 7 }; /* of the three sub-tables of Q */
+
+static BIGNUM *q_value(struct world *w, const BIGNUM *u2, unsigned row, unsigned which)
+{
+    return row_value(w, u2, row, QM_EC_KEY_TEETH, QM_EC_KEY_SUBS, w->rows, which);
+}
+
 /* Keys for which one addition inside meets equal or opposite points: with rows as in ec_ifma512.h, row i is (b d + g) G for
- * known b and g; d is chosen so that the row's Q part is +- its G part, or the ladder's sum so far +- the row. */
+ * known b and g; d is chosen so that the third point of Q is +- that of G, the sum of the first two +- that of the others, or the
+ * ladder's sum so far +- the row. */
 static void collisions(struct world *w)
 {
     BIGNUM *u1 = scalar(w), *u2 = scalar(w), *aq = num(), *ag = num(), *t = num(), *v = num();
     unsigned at = (unsigned)forge_below(&w->rng, w->rows);
-    bool ladder = at + 1 < w->rows && (forge_u64(&w->rng) & 1) != 0, minus = (forge_u64(&w->rng) & 1) != 0;
+    const bool ladder = at + 1 < w->rows && (forge_u64(&w->rng) & 1) != 0, pair = (forge_u64(&w->rng) & 1) != 0;
+    bool minus = (forge_u64(&w->rng) & 1) != 0;
     BN_zero(aq);
     BN_zero(ag);
     for (unsigned row = w->rows; ladder && row-- > at + 1;) {
-        BIGNUM *q = row_value(w, u2, row, 5, 2, w->rows);
+        BIGNUM *q = q_value(w, u2, row, ALL);
         MUST(BN_lshift1(aq, aq) && BN_add(aq, aq, q) && BN_lshift1(ag, ag));
         BN_free(q);
         if (row < w->g_rows) {
-            BIGNUM *g = row_value(w, u1, row, w->g_teeth, 1, w->g_rows);
+            BIGNUM *g = row_value(w, u1, row, w->g_teeth, 1, w->g_rows, 1);
             MUST(BN_add(ag, ag, g));
             BN_free(g);
         }
     }
-    BIGNUM *q = row_value(w, u2, at, 5, 2, w->rows), *g = num();
+    BIGNUM *q = q_value(w, u2, at, ladder ? ALL : THIRD), *g = num();
     if (at < w->g_rows) {
         BN_free(g);
-        g = row_value(w, u1, at, w->g_teeth, 1, w->g_rows);
+        g = row_value(w, u1, at, w->g_teeth, 1, w->g_rows, 1);
     } else {
         BN_zero(g);
     }
@@ -227,15 +239,21 @@ static void collisions(struct world *w)
         MUST(BN_lshift1(aq, aq) && BN_lshift1(ag, ag));
         MUST(minus ? BN_add(t, aq, q) && BN_add(v, ag, g) : BN_sub(t, aq, q) && BN_sub(v, ag, g));
         BN_set_negative(v, !BN_is_negative(v));
-    } else { /* q d = +- g */
+    } else if (pair) { /* q d = +- g */
         MUST(BN_copy(t, q) && BN_copy(v, g));
         if (minus)
             BN_set_negative(v, !BN_is_negative(v));
+    } else { /* first d = +- (q d + g) */
+        BIGNUM *first = q_value(w, u2, at, FIRST_PAIR);
+        MUST(minus ? BN_add(t, first, q) && BN_copy(v, g) : BN_sub(t, first, q) && BN_copy(v, g));
+        if (minus)
+            BN_set_negative(v, !BN_is_negative(v));
+        BN_free(first);
     }
     MUST(BN_nnmod(t, t, w->c->n, w->ctx) && BN_nnmod(v, v, w->c->n, w->ctx));
     if (!BN_is_zero(t) && !BN_is_zero(v)) {
         MUST(BN_mod_inverse(t, t, w->c->n, w->ctx) && BN_mod_mul(t, t, v, w->c->n, w->ctx));
-        push_led(w, ladder ? "the ladder meets its row" : "a row's points meet", t, u1, u2);
+        push_led(w, ladder ? "the ladder meets its row" : pair ? "a row's points meet" : "a row's sums meet", t, u1, u2);
     }
     BIGNUM *const all[] = {u1, u2, aq, ag, t, v, q, g};
     for (size_t i = 0; i < QM_COUNT(all); i++)
@@ -544,7 +562,7 @@ Test(ec_comb, key_combs)
 
 Test(ec_comb, other_shapes)
 {
-    static const struct qm_ec_comb_shape wide = {13, 1, 20}, narrow = {4, 2, 33}, wide384 = {12, 2, 17};
+    static const struct qm_ec_comb_shape wide = {13, 1, 20}, narrow = {5, 2, 26}, wide384 = {12, 2, 17};
     check_scalar(QM_SIG_P256, &qm_ec_p256, &wide);
     check_scalar(QM_SIG_P256, &qm_ec_p256, &narrow);
     check_scalar(QM_SIG_P384, &qm_ec_p384, &wide384);

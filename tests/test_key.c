@@ -2,6 +2,7 @@
 #include <criterion/criterion.h>
 #include <stdlib.h>
 
+#include "engine/kernel/ec_comb.h"
 #include "tests/forge.h"
 
 static _Alignas(QM_CACHE_LINE) uint8_t room[QM_KEY_BYTES_MAX + QM_CACHE_LINE];
@@ -174,6 +175,46 @@ Test(key, points)
 {
     check_points(QM_SIG_P256);
     check_points(QM_SIG_P384);
+}
+
+Test(key, a_prepared_p256_key_takes_two_kib_at_most)
+{
+    const struct qm_key *key = forge_ec_key_of(forge_curve(QM_SIG_P256), BN_value_one());
+    cr_assert_eq(key->extra_bytes, QM_P256_COMB_BYTES);
+    cr_assert_leq(key->bytes, 2048);
+    forge_free_all();
+}
+
+/* Made again from its own numbers a key is the same; constants that it had are not looked at. */
+Test(key, made_again)
+{
+    _Alignas(QM_CACHE_LINE) static uint8_t again[QM_KEY_BYTES_MAX];
+    struct qm_fault fault;
+    for (int which = 0; which < 3; which++) {
+        if (which == 0) {
+            uint8_t n[264];
+            memset(n, 0xa5, sizeof n);
+            n[sizeof n - 1] |= 1;
+            const struct qm_public_numbers numbers = {.rsa = true, .exponent = 0x123456789abcdef1, .a = {n, sizeof n}};
+            cr_assert_eq(qm_key_make(&numbers, key_here(), &fault), QM_OK);
+        } else {
+            const struct qm_key *key = forge_ec_key_of(forge_curve(which == 1 ? QM_SIG_P256 : QM_SIG_P384), BN_value_one());
+            memset(room, 0, sizeof room);
+            memcpy(room, key, key->bytes);
+        }
+        const uint32_t bytes = key_here()->bytes;
+        cr_assert_eq(qm_key_remake(key_here(), (struct qm_key *)(void *)again, &fault), QM_OK, "%s", fault.text);
+        cr_assert_eq(memcmp(again, room, sizeof again), 0);
+        if (which == 0)
+            continue;
+        memset(room + key_here()->extra_off, 0, key_here()->extra_bytes);
+        key_here()->bytes -= key_here()->extra_bytes;
+        key_here()->extra_bytes = key_here()->extra_off = 0;
+        cr_assert_eq(qm_key_remake(key_here(), (struct qm_key *)(void *)again, &fault), QM_OK);
+        cr_assert_eq(((const struct qm_key *)(const void *)again)->bytes, bytes);
+        cr_assert(qm_key_sound((const struct qm_key *)(const void *)again, bytes));
+    }
+    forge_free_all();
 }
 
 /* Changes one field of a sound key, asks, and puts it back. */

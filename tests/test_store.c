@@ -7,6 +7,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "codec/text.h"
+#include "engine/kernel/ec_comb.h"
+#include "engine/kernel/key.h"
 #include "tests/craft.h"
 #include "tools/store.h"
 #include "tools/store_ledger.h"
@@ -495,7 +498,7 @@ Test(store, other_schemas)
     cannot_open(QM_E_STORE, "meta");
 }
 
-/* What a home of schema 2 has becomes one of schema 3; a copy of it as it was is kept. */
+/* What a home of schema 2 has becomes one of today; a copy of it as it was is kept. */
 Test(store, from_schema_2)
 {
     char kept[600];
@@ -508,7 +511,7 @@ Test(store, from_schema_2)
     cr_assert_eq(qm_store_open(&store, home, false, &fault), QM_E_FORMAT);
     cr_expect_not_null(strstr(fault.text, "older"), "%s", fault.text);
     cr_assert_eq(qm_store_open(&store, home, true, &fault), QM_OK, "%s", fault.text);
-    cr_expect_eq(ask("SELECT value FROM meta WHERE key = 'schema'"), 3);
+    cr_expect_eq(ask("SELECT value FROM meta WHERE key = 'schema'"), QM_STORE_SCHEMA);
     cr_expect_eq(ask("SELECT count(*) FROM ak_history WHERE how = 'file' AND ek IS NULL AND bound IS NULL AND proven_ms IS NULL"), 1);
     cr_expect_eq(ask("SELECT count(*) FROM challenge"), 0);
     snprintf(kept, sizeof kept, "%s/fleet.db.schema-2", home);
@@ -516,6 +519,72 @@ Test(store, from_schema_2)
     cr_expect_eq(enroll(line_of("a", 0, baseline(1, ""))), QM_ENROLLED_SAME);
     cr_expect_eq(enroll(line_of("b", 1, baseline(1, ""))), QM_ENROLLED_NEW);
     cr_expect(publish());
+}
+
+/* Keys of schema 3 had combs of two sub-tables of 16 points. */
+static size_t as_schema_3_had(const struct qm_key *key, uint8_t *out)
+{
+    static const struct qm_ec_comb_shape shape = {5, 2, 26};
+    struct qm_key *old = (struct qm_key *)(void *)out;
+    memcpy(old, key, key->extra_off);
+    old->extra_bytes = (uint32_t)qm_ec_comb_bytes(&qm_ec_p256, &shape);
+    old->bytes = old->extra_off + old->extra_bytes;
+    qm_ec_comb_make(&qm_ec_p256, &shape, key->limbs, key->limbs + 4, out + old->extra_off);
+    return old->bytes;
+}
+
+static void put_made(unsigned no, const uint8_t *made, size_t bytes)
+{
+    char sql[200 + 2 * QM_KEY_BYTES_MAX];
+    char *hex = malloc(2 * bytes + 1);
+    MUST(hex != NULL);
+    qm_hex_write(hex, made, bytes);
+    snprintf(sql, sizeof sql, "UPDATE ak SET made = x'%.*s' WHERE no = %u", (int)(2 * bytes), hex, no);
+    change(sql);
+    free(hex);
+}
+
+Test(store, keys_of_schema_3_are_made_again)
+{
+    _Alignas(QM_CACHE_LINE) static uint8_t old[QM_KEY_BYTES_MAX];
+    char copy[600];
+    enroll(line_of("a", 0, ""));
+    enroll(line_of("b", 1, ""));
+    cr_expect(publish());
+    change("CREATE TABLE kept AS SELECT no, made FROM ak; UPDATE meta SET value = 3 WHERE key = 'schema'");
+    for (unsigned no = 0; no < 2; no++) {
+        const size_t bytes = as_schema_3_had(craft_key("p256", no)->key, old);
+        cr_expect_eq(bytes, 2176);
+        cr_expect(qm_key_sound((const struct qm_key *)(const void *)old, bytes));
+        put_made(no + 1, old, bytes);
+    }
+    cr_expect_eq(ask("SELECT count(*) FROM ak JOIN kept USING(no) WHERE ak.made = kept.made"), 0);
+    qm_store_close(store);
+    store = NULL;
+
+    struct qm_store *reader;
+    fault = (struct qm_fault){0};
+    cr_expect_eq(qm_store_open(&reader, home, false, &fault), QM_E_FORMAT);
+    cr_expect_not_null(strstr(fault.text, "older"), "%s", fault.text);
+    cr_assert_eq(qm_store_open(&store, home, true, &fault), QM_OK, "%s", fault.text);
+    cr_expect_eq(ask("SELECT count(*) FROM ak JOIN kept USING(no) WHERE ak.made = kept.made"), 2);
+    cr_expect_eq(ask("SELECT value FROM meta WHERE key = 'schema'"), QM_STORE_SCHEMA);
+    snprintf(copy, sizeof copy, "%s/fleet.db.schema-3", home);
+    cr_expect_eq(access(copy, F_OK), 0, "what was there is kept");
+    cr_expect(!publish(), "the table was right");
+}
+
+/* A row that is no key does not keep a home from opening; no table takes it. */
+Test(store, what_is_no_key_is_not_made_again)
+{
+    enroll(line_of("a", 0, ""));
+    change("UPDATE ak SET made = zeroblob(96); UPDATE meta SET value = 3 WHERE key = 'schema';"
+           "UPDATE meta SET value = value + 1 WHERE key = 'generation'");
+    qm_store_close(store);
+    cr_assert_eq(qm_store_open(&store, home, true, &fault), QM_OK, "%s", fault.text);
+    cr_expect_eq(ask("SELECT count(*) FROM ak WHERE made = zeroblob(96)"), 1);
+    bool built;
+    cr_expect_eq(qm_store_publish(store, &built, &fault), QM_E_FORMAT);
 }
 
 Test(store, damaged)

@@ -10,7 +10,7 @@
 
 #include "tools/enrolment.h"
 
-enum { QM_STORE_SCHEMA = 3 };
+enum { QM_STORE_SCHEMA = 4 };
 
 struct qm_store;
 

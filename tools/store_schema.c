@@ -2,8 +2,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
+#include "engine/kernel/key.h"
 #include "tools/store_inside.h"
 
 /* A set's values, a key's constants, a change and its words stand once, by content, however many instances share them. */
@@ -125,7 +127,7 @@ static const char third[] =
 static const struct {
     int version;
     const char *sql;
-} steps[] = {{1, first}, {2, second_fleet}, {2, second_runs}, {QM_STORE_SCHEMA, third}};
+} steps[] = {{1, first}, {2, second_fleet}, {2, second_runs}, {3, third}}; /* 4 changed content: remake_keys */
 
 qm_err store_schema_make(struct qm_store *s, int from, struct qm_fault *fault)
 {
@@ -182,6 +184,48 @@ static qm_err begin_ledger(struct qm_store *s, struct qm_fault *fault)
     return err == QM_OK ? store_ledger_flush(s, fault) : err;
 }
 
+/* 3 -> 4: the combs of EC keys have another shape. A key that is not sound stays as it is: no table takes it. */
+static qm_err remake_keys(struct qm_store *s, struct qm_fault *fault)
+{
+    struct qm_key *old = aligned_alloc(QM_CACHE_LINE, QM_KEY_BYTES_MAX), *key = aligned_alloc(QM_CACHE_LINE, QM_KEY_BYTES_MAX);
+    sqlite3_stmt *next = NULL, *put = NULL;
+    qm_err err = QM_OK;
+    int rc = SQLITE_DONE;
+    if (old == NULL || key == NULL)
+        err = qm_fail(fault, QM_E_NOMEM, 0, "no memory to make keys again");
+    else if (sqlite3_prepare_v2(s->db, "SELECT no, made FROM ak WHERE no > ?1 ORDER BY no LIMIT 1", -1, &next, NULL) != SQLITE_OK ||
+             sqlite3_prepare_v2(s->db, "UPDATE ak SET made = ?2 WHERE no = ?1", -1, &put, NULL) != SQLITE_OK)
+        err = store_fail(s, fault, "reading the keys");
+    if (err == QM_OK)
+        sqlite3_bind_int64(next, 1, INT64_MIN);
+    while (err == QM_OK && (rc = sqlite3_step(next)) == SQLITE_ROW) {
+        const sqlite3_int64 no = sqlite3_column_int64(next, 0);
+        const void *made = sqlite3_column_blob(next, 1);
+        const size_t bytes = (size_t)sqlite3_column_bytes(next, 1);
+        bool again = bytes >= sizeof *old && bytes <= QM_KEY_BYTES_MAX;
+        if (again) {
+            memcpy(old, made, bytes);
+            again = qm_key_sound(old, bytes) && old->sig_class > QM_SIG_RSA_ANY;
+        }
+        if (again)
+            err = qm_key_remake(old, key, fault);
+        if (again && err == QM_OK) {
+            sqlite3_bind_int64(put, 1, no);
+            sqlite3_bind_blob(put, 2, key, (int)key->bytes, SQLITE_STATIC);
+            err = store_run(s, put, fault);
+        }
+        sqlite3_reset(next);
+        sqlite3_bind_int64(next, 1, no);
+    }
+    if (err == QM_OK && rc != SQLITE_DONE)
+        err = store_fail(s, fault, "reading the keys");
+    sqlite3_finalize(next);
+    sqlite3_finalize(put);
+    free(key);
+    free(old);
+    return err;
+}
+
 qm_err store_schema_migrate(struct qm_store *s, int version, struct qm_fault *fault)
 {
     char sql[80];
@@ -204,6 +248,8 @@ qm_err store_schema_migrate(struct qm_store *s, int version, struct qm_fault *fa
     if (err == QM_OK && now < 2)
         err = begin_ledger(s, fault);
     store_ledger_forget(s);
+    if (err == QM_OK && now < 4)
+        err = remake_keys(s, fault);
     snprintf(sql, sizeof sql, "UPDATE meta SET value = %d WHERE key = 'schema'", QM_STORE_SCHEMA);
     if (err == QM_OK)
         err = store_exec(s, sql, fault);

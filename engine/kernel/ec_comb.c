@@ -37,8 +37,8 @@ const struct qm_ec_curve qm_ec_p384 = {
            0x3617de4a96262c6f},
 };
 
-const struct qm_ec_comb_shape qm_ec_p256_key = {QM_P256_TEETH, QM_P256_SUBS, QM_P256_ROWS};
-const struct qm_ec_comb_shape qm_ec_p384_key = {QM_P384_TEETH, QM_P384_SUBS, QM_P384_ROWS};
+const struct qm_ec_comb_shape qm_ec_p256_key = {QM_EC_KEY_TEETH, QM_EC_KEY_SUBS, QM_P256_ROWS};
+const struct qm_ec_comb_shape qm_ec_p384_key = {QM_EC_KEY_TEETH, QM_EC_KEY_SUBS, QM_P384_ROWS};
 const struct qm_ec_comb_shape qm_ec_p256_g_shape = {QM_EC_G_TEETH, 1, QM_P256_G_ROWS};
 const struct qm_ec_comb_shape qm_ec_p384_g_shape = {QM_EC_G_TEETH, 1, QM_P384_G_ROWS};
 
@@ -490,7 +490,7 @@ static void normalize(const struct field *f, struct affine *out, const struct ja
 
 /* ---- combs --------------------------------------------------------------------------------------------------------- */
 
-enum { TEETH_MAX = 16, SUBS_MAX = 2, FIRST_TEETH = 4 };
+enum { TEETH_MAX = 16, SUBS_MAX = 3, FIRST_TEETH = 4 };
 
 size_t qm_ec_comb_bytes(const struct qm_ec_curve *curve, const struct qm_ec_comb_shape *shape)
 {

@@ -41,24 +41,22 @@ extern const struct qm_ec_curve qm_ec_p384;
 
 struct qm_ec_comb_shape {
     unsigned teeth; /* 2 .. 16 */
-    unsigned subs;  /* 1 or 2 */
+    unsigned subs;  /* 1 .. 3 */
     unsigned rows;
 };
 
-/* The combs that keys carry: 2 KiB (P-256) and 3 KiB (P-384). L is at least one bit more than the order has. */
+/* The combs that keys carry: 24 points, 1.5 KiB (P-256) and 2.25 KiB (P-384). L is at least one bit more than the order has. */
 enum {
-    QM_P256_TEETH = 5,
-    QM_P256_SUBS = 2,
-    QM_P256_ROWS = 26, /* L = 260 */
-    QM_P384_TEETH = 5,
-    QM_P384_SUBS = 2,
-    QM_P384_ROWS = 39, /* L = 390 */
+    QM_EC_KEY_TEETH = 4,
+    QM_EC_KEY_SUBS = 3,
+    QM_P256_ROWS = 22, /* L = 264 */
+    QM_P384_ROWS = 33, /* L = 396 */
 };
 extern const struct qm_ec_comb_shape qm_ec_p256_key;
 extern const struct qm_ec_comb_shape qm_ec_p384_key;
 enum {
-    QM_P256_COMB_BYTES = QM_P256_SUBS * (1 << (QM_P256_TEETH - 1)) * 2 * 32,
-    QM_P384_COMB_BYTES = QM_P384_SUBS * (1 << (QM_P384_TEETH - 1)) * 2 * 48,
+    QM_P256_COMB_BYTES = QM_EC_KEY_SUBS * (1 << (QM_EC_KEY_TEETH - 1)) * 2 * 32,
+    QM_P384_COMB_BYTES = QM_EC_KEY_SUBS * (1 << (QM_EC_KEY_TEETH - 1)) * 2 * 48,
 };
 /* The combs of the generators, 256 KiB and 384 KiB, in builds for x86-64: the vector kernels are all that reads them. */
 enum {

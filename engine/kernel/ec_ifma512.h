@@ -10,12 +10,13 @@
  *   1. load      r, s, e to vectors
  *   2. multipliers w for the batch with one modular inversion (Montgomery's trick); u1, u2, made odd by adding n where even,
  *                 and their comb digits: the addresses of the table entries that sum up to u1 G + u2 Q (ec_comb.h). The
- *                 comb of Q has two sub-tables of EC_ROWS rows and comes with the key; the comb of G has QM_EC_G_TEETH teeth,
- *                 one sub-table, EC_ROWS_G rows at most EC_ROWS, and is part of the program. So row i holds two points of Q
- *                 and, for i < EC_ROWS_G, one of G; the result is sum of 2^i row_i.
- *   3. pairs     the two points of Q of every row are added in affine coordinates: all slopes' denominators of the batch
- *                 are inverted together (5 products and a square an addition, where Jacobian ones take 8 and 3)
- *   4. rows      likewise the point of G is added to them
+ *                 comb of Q has three sub-tables of EC_ROWS rows and comes with the key; the comb of G has QM_EC_G_TEETH teeth,
+ *                 one sub-table, EC_ROWS_G rows, fewer than EC_ROWS, and is part of the program. So row i holds three points
+ *                 of Q and, for i < EC_ROWS_G, one of G; the result is sum of 2^i row_i.
+ *   3. pairs     the first two points of every row are added in affine coordinates, and the third and that of G: all slopes'
+ *                 denominators of the batch are inverted together (5 products and a square an addition, where Jacobian ones
+ *                 take 8 and 3)
+ *   4. rows      likewise the two sums of every row
  *   5. ladder    Horner's rule over the rows from the top: double, add the row, in Jacobian coordinates
  *   6. compare   r Z^2 = X, or (r + n) Z^2 = X where r + n < p: the test x mod n = r without leaving Jacobian coordinates
  *
@@ -51,9 +52,11 @@ typedef __m512i v8;
 enum { D = EC_DIGITS, W = EC_WORDS, LANES = 8 };
 #define MASK52 ((1ull << 52) - 1)
 /* Both combs hold u + n; the top row has no point of G, as the ladder's start relies on. */
-_Static_assert(QM_EC_G_TEETH * EC_ROWS_G > 64 * EC_WORDS && 10 * EC_ROWS > 64 * EC_WORDS, "digits for 2 n");
-_Static_assert(QM_EC_G_TEETH * EC_ROWS_G <= 52 * EC_DIGITS && 10 * EC_ROWS <= 52 * EC_DIGITS, "digits are read");
-_Static_assert((int)EC_ROWS_G < (int)EC_ROWS && EC_KEY_COMB_BYTES == 2 * 16 * 16 * EC_WORDS, "shape of the combs");
+enum { TEETH = QM_EC_KEY_TEETH, SUBS = QM_EC_KEY_SUBS };
+_Static_assert(QM_EC_G_TEETH * EC_ROWS_G > 64 * EC_WORDS && TEETH * SUBS * EC_ROWS > 64 * EC_WORDS, "digits for 2 n");
+_Static_assert(QM_EC_G_TEETH * EC_ROWS_G <= 52 * EC_DIGITS + 11 && TEETH * SUBS * EC_ROWS <= 52 * EC_DIGITS + 11, "digits are read");
+_Static_assert((int)EC_ROWS_G < (int)EC_ROWS && SUBS == 3 && EC_KEY_COMB_BYTES == SUBS * (16 * EC_WORDS << (TEETH - 1)),
+               "shape of the combs");
 
 struct fe {
     v8 d[D];
@@ -332,12 +335,12 @@ struct point {
 };
 
 /* P <- 2 P. M = 3 (X - Z^2) (X + Z^2), S = X (2Y)^2, X3 = M^2 - 2 S, 2 Y3 = M (2 S - 2 X3) - (2Y)^4, Z3 = (2Y) Z.
- * In: x (0, 6.1), 2y (0, 6.9), z (0, 3.9), and x (0, 3.2) if 2y is above 4.1.
+ * In: x (0, 6.1), 2y (0, 4.1), z (0, 3.9); P-384, at first: x (0, 8.1), 2y (0, 10.2).
  * Out: x (0, 5.1), 2y (0, 4), z (0, 2). */
 INLINE void point_double(struct point *p)
 {
     struct fe zz = fe_sqr(&p->z);         /* (0, 2) */
-    struct fe g = fe_sqr_loose(&p->y2);   /* (0, 2.1), first row (0, 4.1) */
+    struct fe g = fe_sqr_loose(&p->y2);   /* (0, 2.1) */
     struct fe a1 = fe_sub_loose(&p->x, &zz, 2); /* (0, 8.1) */
     struct cols c = cols_zero();
     high_add(&c, &p->x);
@@ -378,7 +381,7 @@ INLINE void point_double(struct point *p)
 /* P <- P + (x, y), different from P and -P and none of them infinity; otherwise z becomes 0 mod p.
  * H = x Z^2 - X, r = 2 y Z^3 - 2Y, I = 4 H^2, J = H I, V = X I; X3 = r^2 - J - 2 V, 2 Y3 = 2 (r (V - X3) - (2Y) J),
  * Z3 = 2 Z H.
- * In: P as point_double leaves it, x (0, 6.2), y (0, 3.8). Out: x (0, 6.1), 2y (0, 4.1), z (0, 3.9). */
+ * In: P as point_double leaves it, x (0, 6.2), y (0, 3.8); P-384: x (0, 8.1), y (0, 5.1). Out: x (0, 6.1), 2y (0, 4.1), z (0, 3.9). */
 INLINE void point_add(struct point *p, const struct fe *x, const struct fe *y)
 {
     struct fe zz = fe_sqr_loose(&p->z); /* (0, 1.3) */
@@ -430,26 +433,47 @@ INLINE void point_add(struct point *p, const struct fe *x, const struct fe *y)
 
 /* (x3, y3) = (x1, y1) + (x2, y2) in affine coordinates, given inv = 1 / (x2 - x1). y1 and y2 may be signed digits.
  * l = (y2 - y1) inv, x3 = l^2 - x1 - x2, y3 = l (x1 - x3) - y1.
- * In: x1 (0, 1), y1 (-1, 1), inv (0, 1.3), x2 (0, kx), y2 (-ky, 4.5).
- * Out: x3 (0, kx + 2.2), y3 (0, 3.8). */
-INLINE void affine_add(struct fe *x3, struct fe *y3, const struct fe *x1, const struct fe *y1, const struct fe *x2,
-                       const struct fe *y2, const struct fe *inv, int kx, int ky)
+ * pair_add adds points of the combs. In: x1, x2 (0, 1), y1, y2 (-1, 1), inv (0, 1.3). Out: x3 (0, 3.2), y3 (0, 2.6). */
+INLINE void pair_add(struct fe *x3, struct fe *y3, const struct fe *x1, const struct fe *y1, const struct fe *x2,
+                     const struct fe *y2, const struct fe *inv)
 {
-    struct fe dy = fe_sub_loose(y2, y1, ky + 1); /* (0, 6.5) */
-    struct fe l = fe_mul_loose(&dy, inv);        /* (0, 1.6) */
+    struct fe dy = fe_sub_loose(y2, y1, 2); /* (0, 4) */
+    struct fe l = fe_mul_loose(&dy, inv);   /* (0, 1.4) */
     struct cols c = cols_sqr(&l);
     reduce_p(&c);
-    high_add_p(&c, kx + 1);
+    high_add_p(&c, 2);
     high_sub(&c, x1);
     high_sub(&c, x2);
-    *x3 = high_tight(&c); /* (0, kx + 2.2) */
-    struct fe dx = fe_sub_loose(x1, x3, kx + 3); /* (0, kx + 4) */
+    *x3 = high_tight(&c);                   /* (0, 3.2) */
+    struct fe dx = fe_sub_loose(x1, x3, 4); /* (0, 5) */
     c = cols_zero();
     cols_mul(&c, &l, &dx);
     reduce_p(&c);
     high_add_p(&c, 1);
     high_sub(&c, y1);
-    *y3 = high_tight(&c); /* (0, 3.8) */
+    *y3 = high_tight(&c); /* (0, 3.5) */
+}
+
+/* row_add adds sums of pairs. In: x1, x2 (0, 3.2), y1 (0, 3.5), y2 (-1, 3.5), inv (0, 1.3).
+ * Out: x3, y3 (0, 1.001); P-384: x3 (0, 8.1), y3 (0, 5.1). */
+INLINE void row_add(struct fe *x3, struct fe *y3, const struct fe *x1, const struct fe *y1, const struct fe *x2,
+                    const struct fe *y2, const struct fe *inv)
+{
+    struct fe dy = fe_sub_loose(y2, y1, 5); /* (0, 8.5) */
+    struct fe l = fe_mul_loose(&dy, inv);   /* (0, 1.7) */
+    struct cols c = cols_sqr(&l);
+    reduce_p(&c);
+    high_sub(&c, x1);
+    high_sub(&c, x2); /* (-6.4, 1.2) */
+    fold_p(&c, 7);
+    *x3 = high_tight(&c);
+    struct fe dx = fe_sub_loose(x1, x3, 9); /* (0, 12.2) */
+    c = cols_zero();
+    cols_mul(&c, &l, &dx);
+    reduce_p(&c);
+    high_sub(&c, y1); /* (-3.5, 2.3) */
+    fold_p(&c, 4);
+    *y3 = high_tight(&c);
 }
 
 /* ---- words to digits --------------------------------------------------------------------------------------------------- */
@@ -511,11 +535,14 @@ struct group {
     struct fe s, e;   /* s below n; e below 2^(64 W) */
     struct fe total;  /* of the running inversion: the product of this group */
     struct fe before; /* and of all groups before it, itself included */
-    struct entries q[2][EC_ROWS], g[EC_ROWS_G];
-    __mmask8 q_minus[2][EC_ROWS], g_minus[EC_ROWS_G];
+    struct entries q[SUBS][EC_ROWS], g[EC_ROWS_G];
+    __mmask8 q_minus[SUBS][EC_ROWS], g_minus[EC_ROWS_G];
     __mmask8 redo; /* lanes for the portable kernel */
-    struct fe chain[EC_ROWS]; /* products of the rows' denominators so far */
-    struct fe x[EC_ROWS], y[EC_ROWS];
+    /* Of every row: products of the denominators so far, of both pairs, then of their sum; the pairs' sums, then the row's. */
+    struct fe chain[EC_ROWS][2];
+    struct sum {
+        struct fe x, y;
+    } sum[EC_ROWS][2];
 };
 
 struct scratch {
@@ -642,6 +669,12 @@ static void load(struct group *g, const struct qm_sig_job *const job[LANES])
     g->redo = 0;
 }
 
+/* The digit that a bit is in; the top one of a comb's signs takes what goes beyond 52. */
+INLINE unsigned digit_at(unsigned bit)
+{
+    return bit / 52 < D ? bit / 52 : D - 1;
+}
+
 /* (k >> 1) + 2^(bits - 1) for k = u or u + n, whichever is odd: the signs of the comb (ec_comb.h). u below n. */
 INLINE struct fe comb_bits(const struct fe *u, unsigned bits)
 {
@@ -656,7 +689,8 @@ INLINE struct fe comb_bits(const struct fe *u, unsigned bits)
         if (i + 1 < D)
             r.d[i] = _mm512_or_si512(r.d[i], _mm512_and_si512(_mm512_slli_epi64(k.d[i + 1], 51), set1(MASK52)));
     }
-    r.d[(bits - 1) / 52] = _mm512_or_si512(r.d[(bits - 1) / 52], set1(1ull << (bits - 1) % 52));
+    const unsigned top = digit_at(bits - 1);
+    r.d[top] = _mm512_or_si512(r.d[top], set1(1ull << (bits - 1 - 52 * top)));
     return r;
 }
 
@@ -666,12 +700,12 @@ INLINE __mmask8 comb_row(struct entries *out, const struct fe *bits, unsigned fi
 {
     v8 index = _mm512_setzero_si512();
     for (unsigned j = teeth - 1; j-- > 0;) {
-        unsigned at = first + j * spacing;
-        v8 bit = _mm512_srl_epi64(bits->d[at / 52], _mm_cvtsi32_si128((int)(at % 52)));
+        unsigned at = first + j * spacing, digit = digit_at(at);
+        v8 bit = _mm512_srl_epi64(bits->d[digit], _mm_cvtsi32_si128((int)(at - 52 * digit)));
         index = _mm512_or_si512(add8(index, index), _mm512_and_si512(bit, set1(1)));
     }
-    unsigned at = first + (teeth - 1) * spacing;
-    __mmask8 minus = _mm512_testn_epi64_mask(bits->d[at / 52], set1(1ull << at % 52));
+    unsigned at = first + (teeth - 1) * spacing, digit = digit_at(at);
+    __mmask8 minus = _mm512_testn_epi64_mask(bits->d[digit], set1(1ull << (at - 52 * digit)));
     index = _mm512_mask_xor_epi64(index, minus, index, set1((1ull << (teeth - 1)) - 1));
     v8 address = add8(base, _mm512_mullo_epi64(index, set1(16 * W)));
     _mm512_storeu_si512(out, address);
@@ -689,17 +723,17 @@ static void multipliers(struct group *g, size_t groups, const struct qm_sig_job 
         u1 = sc_canonical(&u1);
         u2 = sc_canonical(&u2);
         u1 = comb_bits(&u1, QM_EC_G_TEETH * EC_ROWS_G);
-        u2 = comb_bits(&u2, 5 * 2 * EC_ROWS);
+        u2 = comb_bits(&u2, TEETH * SUBS * EC_ROWS);
         uint64_t base[LANES] __attribute__((aligned(64)));
         for (size_t l = 0; l < LANES; l++) {
             const struct qm_key *key = lane_job[i * LANES + l]->key;
             base[l] = (uint64_t)(uintptr_t)key + key->extra_off;
         }
         v8 key_base = _mm512_load_si512(base), g_base = set1((uint64_t)(uintptr_t)EC_TABLE_G);
-        for (unsigned sub = 0; sub < 2; sub++) {
+        for (unsigned sub = 0; sub < SUBS; sub++) {
             for (unsigned row = 0; row < EC_ROWS; row++)
-                g[i].q_minus[sub][row] = comb_row(&g[i].q[sub][row], &u2, sub * EC_ROWS + row, 2 * EC_ROWS, 5,
-                                                  add8(key_base, set1(sub * EC_KEY_COMB_BYTES / 2)));
+                g[i].q_minus[sub][row] = comb_row(&g[i].q[sub][row], &u2, sub * EC_ROWS + row, SUBS * EC_ROWS, TEETH,
+                                                  add8(key_base, set1(sub * EC_KEY_COMB_BYTES / SUBS)));
         }
         for (unsigned row = 0; row < EC_ROWS_G; row++)
             g[i].g_minus[row] = comb_row(&g[i].g[row], &u1, row, EC_ROWS_G, QM_EC_G_TEETH, g_base);
@@ -708,53 +742,84 @@ static void multipliers(struct group *g, size_t groups, const struct qm_sig_job 
 
 /* ---- steps 3 to 6 -------------------------------------------------------------------------------------------------------- */
 
+/* A denominator joins the product; what that was before is kept for it. */
+INLINE void chain_on(struct fe *before, struct fe *product, const struct fe *d)
+{
+    *before = *product;
+    *product = fe_mul(product, d);
+}
+
+/* The last denominator leaves the product, whose inverse it takes along; gives its own inverse. */
+INLINE struct fe chain_off(const struct fe *before, struct fe *inverse, const struct fe *d)
+{
+    struct fe inv = fe_mul_loose(inverse, before);
+    *inverse = fe_mul_loose(inverse, d);
+    return inv;
+}
+
+/* A point of a comb as a row takes it. */
+INLINE struct sum load_point(const struct entries *e, __mmask8 minus)
+{
+    struct sum s = {load_entry(e->p, 0), load_entry(e->p, 1)};
+    s.y = fe_negate_some(minus, &s.y);
+    return s;
+}
+
 /* The denominators of the additions of pairs, and their running product, from the top row down. */
 static void pairs_forward(struct group *g)
 {
     struct fe product = fe_set(curve.one);
     for (int row = EC_ROWS - 1; row >= 0; row--) {
-        struct fe x1 = load_entry(g->q[0][row].p, 0), x2 = load_entry(g->q[1][row].p, 0);
-        struct fe d = fe_sub_loose(&x2, &x1, 1); /* (0, 2) */
-        g->chain[row] = product;
-        product = fe_mul(&product, &d); /* (0, 1.2) */
-    }
-    set_total(g, &product);
-}
-
-/* The pairs themselves, from the bottom row up; and the denominators for the points of G. */
-static void pairs_back_rows_forward(struct group *g)
-{
-    struct fe inverse = g->total, product = fe_set(curve.one);
-    for (int row = 0; row < EC_ROWS; row++) {
-        struct fe x1 = load_entry(g->q[0][row].p, 0), x2 = load_entry(g->q[1][row].p, 0);
-        struct fe y1 = load_entry(g->q[0][row].p, 1), y2 = load_entry(g->q[1][row].p, 1);
-        y1 = fe_negate_some(g->q_minus[0][row], &y1);
-        y2 = fe_negate_some(g->q_minus[1][row], &y2);
-        struct fe d = fe_sub_loose(&x2, &x1, 1);
-        struct fe inv = fe_mul_loose(&inverse, &g->chain[row]); /* (0, 1.2) */
-        inverse = fe_mul_loose(&inverse, &d);                   /* (0, 1.2) */
-        affine_add(&g->x[row], &g->y[row], &x1, &y1, &x2, &y2, &inv, 1, 1); /* x (0, 3.2) y (0, 3.5) */
+        struct fe x[SUBS];
+        UNROLL for (int sub = 0; sub < SUBS; sub++)
+            x[sub] = load_entry(g->q[sub][row].p, 0);
+        struct fe d = fe_sub_loose(&x[1], &x[0], 1); /* (0, 2) */
+        chain_on(&g->chain[row][0], &product, &d);   /* (0, 1.2) */
         if (row < EC_ROWS_G) {
             struct fe xg = load_entry(g->g[row].p, 0);
-            d = fe_sub_loose(&g->x[row], &xg, 1); /* (0, 4.2) */
-            g->chain[row] = product;
-            product = fe_mul(&product, &d); /* (0, 1.4) */
+            d = fe_sub_loose(&xg, &x[2], 1);
+            chain_on(&g->chain[row][1], &product, &d);
         }
     }
     set_total(g, &product);
 }
 
+/* The pairs themselves, from the bottom row up; and the denominators for their sums. */
+static void pairs_back_rows_forward(struct group *g)
+{
+    struct fe inverse = g->total, product = fe_set(curve.one); /* (0, 1.2) */
+    for (int row = 0; row < EC_ROWS; row++) {
+        struct sum q[SUBS], *sum = g->sum[row];
+        UNROLL for (int sub = 0; sub < SUBS; sub++)
+            q[sub] = load_point(&g->q[sub][row], g->q_minus[sub][row]);
+        struct fe d, inv;
+        if (row < EC_ROWS_G) {
+            struct sum of_g = load_point(&g->g[row], g->g_minus[row]);
+            d = fe_sub_loose(&of_g.x, &q[2].x, 1);
+            inv = chain_off(&g->chain[row][1], &inverse, &d);
+            pair_add(&sum[1].x, &sum[1].y, &q[2].x, &q[2].y, &of_g.x, &of_g.y, &inv);
+        } else {
+            sum[1] = q[2];
+        }
+        d = fe_sub_loose(&q[1].x, &q[0].x, 1);
+        inv = chain_off(&g->chain[row][0], &inverse, &d);
+        pair_add(&sum[0].x, &sum[0].y, &q[0].x, &q[0].y, &q[1].x, &q[1].y, &inv);
+
+        d = fe_sub_loose(&sum[1].x, &sum[0].x, 4); /* (0, 7.2) */
+        chain_on(&g->chain[row][0], &product, &d); /* (0, 1.9) */
+    }
+    set_total(g, &product);
+}
+
+/* The rows, each in place of its first pair. */
 static void rows_back(struct group *g)
 {
     struct fe inverse = g->total;
-    for (int row = EC_ROWS_G - 1; row >= 0; row--) {
-        struct fe xg = load_entry(g->g[row].p, 0), yg = load_entry(g->g[row].p, 1);
-        yg = fe_negate_some(g->g_minus[row], &yg);
-        struct fe d = fe_sub_loose(&g->x[row], &xg, 1);
-        struct fe inv = fe_mul_loose(&inverse, &g->chain[row]);
-        inverse = fe_mul_loose(&inverse, &d);
-        struct fe x = g->x[row], y = g->y[row];
-        affine_add(&g->x[row], &g->y[row], &xg, &yg, &x, &y, &inv, 4, 0); /* x (0, 6.2) y (0, 3.8) */
+    for (int row = EC_ROWS - 1; row >= 0; row--) {
+        const struct sum a = g->sum[row][0], b = g->sum[row][1];
+        struct fe d = fe_sub_loose(&b.x, &a.x, 4);
+        struct fe inv = chain_off(&g->chain[row][0], &inverse, &d); /* (0, 1.3), inverse (0, 1.9) */
+        row_add(&g->sum[row][0].x, &g->sum[row][0].y, &a.x, &a.y, &b.x, &b.y, &inv);
     }
 }
 
@@ -762,14 +827,14 @@ static struct point ladder(const struct group *g)
 {
     struct point p;
     struct cols c = cols_zero();
-    p.x = g->x[EC_ROWS - 1];
-    high_add(&c, &g->y[EC_ROWS - 1]);
+    p.x = g->sum[EC_ROWS - 1][0].x;
+    high_add(&c, &g->sum[EC_ROWS - 1][0].y);
     high_double(&c);
-    p.y2 = high_tight(&c); /* the top row holds no point of G: x (0, 3.2), 2y (0, 6.9) */
+    p.y2 = high_tight(&c); /* (0, 2.002); P-384: (0, 10.2) */
     p.z = fe_set(curve.one);
     for (int row = EC_ROWS - 2; row >= 0; row--) {
         point_double(&p);
-        point_add(&p, &g->x[row], &g->y[row]);
+        point_add(&p, &g->sum[row][0].x, &g->sum[row][0].y);
     }
     return p;
 }

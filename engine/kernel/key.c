@@ -204,6 +204,30 @@ qm_err qm_key_make(const struct qm_public_numbers *in, struct qm_key *out, struc
     return err;
 }
 
+static void bytes_from_limbs(uint8_t *big_endian, const uint64_t *limbs, size_t count)
+{
+    for (size_t i = 0; i < 8 * count; i++)
+        big_endian[8 * count - 1 - i] = (uint8_t)(limbs[i / 8] >> (8 * (i % 8)));
+}
+
+qm_err qm_key_remake(const struct qm_key *in, struct qm_key *out, struct qm_fault *fault)
+{
+    uint8_t a[RSA_BITS_MAX / 8], b[RSA_BITS_MAX / 8];
+    const size_t k = (in->bits + 63u) / 64;
+    const bool rsa = in->sig_class <= QM_SIG_RSA_ANY;
+    const struct qm_public_numbers numbers = {
+        .rsa = rsa,
+        .ec_class = (enum qm_sig_class)in->sig_class,
+        .exponent = (uint64_t)in->exponent_high << 32 | in->exponent,
+        .a = {a, 8 * k},
+        .b = {b, 8 * k},
+    };
+    bytes_from_limbs(a, in->limbs, k);
+    if (!rsa)
+        bytes_from_limbs(b, in->limbs + k, k);
+    return qm_key_make(&numbers, out, fault);
+}
+
 static bool rsa_sound(const struct qm_key *key, size_t k64)
 {
     const uint64_t *n = key->limbs;

@@ -20,6 +20,9 @@ struct qm_public_numbers {
  * reason in the fault. */
 qm_err qm_key_make(const struct qm_public_numbers *in, struct qm_key *out, struct qm_fault *fault) QM_MUST_USE;
 
+/* A key again from the numbers of one that was made and is sound, with the constants that the kernels read now. out as above, not in. */
+qm_err qm_key_remake(const struct qm_key *in, struct qm_key *out, struct qm_fault *fault) QM_MUST_USE;
+
 /* Does a stored key keep what the kernels rely on: class, sizes, odd modulus of the right length? For a table from disk. */
 bool qm_key_sound(const struct qm_key *key, size_t bytes);
 

@@ -7,7 +7,7 @@
 #define EC_ROWS           QM_P256_ROWS
 #define EC_TABLE_G        qm_ec_p256_g
 #define EC_ROWS_G         QM_P256_G_ROWS
-#define EC_GROUPS         16
+#define EC_GROUPS         8
 #define EC_KEY_COMB_BYTES QM_P256_COMB_BYTES
 /* p = 2^256 - 2^224 + 2^192 + 2^96 - 1 */
 #define P_DIGITS {0xfffffffffffff, 0x00fffffffffff, 0x0000000000000, 0x0001000000000, 0x0ffffffff0000}
