@@ -407,7 +407,18 @@ class Forger:
         self.dir, self.count = folder, 0
         os.makedirs(folder)
         tool('openssl', 'req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-keyout', f'{folder}/ca.key', '-out', f'{folder}/ca.pem', '-subj', '/CN=forger', '-days',
-             '30', '-addext', 'basicConstraints=critical,CA:TRUE', '-addext', 'keyUsage=critical,keyCertSign')
+             '30', '-addext', 'basicConstraints=critical,CA:TRUE', '-addext', 'keyUsage=critical,keyCertSign,cRLSign')
+
+    def crl(self, *revoked, until=('-crldays', '30')):
+        self.count += 1
+        at = f'{self.dir}/crl{self.count}'
+        write(f'{at}.index', '')
+        write(f'{at}.conf', f'[ca]\ndefault_ca=d\n[d]\ndatabase={at}.index\ndefault_md=sha256\n')
+        ca = ['openssl', 'ca', '-config', f'{at}.conf', '-cert', f'{self.dir}/ca.pem', '-keyfile', f'{self.dir}/ca.key']
+        for name in revoked:
+            tool(*ca, '-revoke', f'{self.dir}/{name}.pem')
+        tool(*ca, '-gencrl', *until, '-out', f'{at}.pem')
+        return f'{at}.pem'
 
     def make(self, public_pem, subject='/CN=web-1', days='30', issuer='ca', digest='-sha256', der=True, name=None, **extensions):
         self.count += 1
@@ -421,6 +432,10 @@ class Forger:
         tool('openssl', 'x509', '-req', '-in', f'{self.dir}/{at}.csr', '-CA', f'{self.dir}/{issuer}.pem', '-CAkey', f'{self.dir}/{issuer}.key', '-CAcreateserial',
              '-days', days, digest, '-extfile', f'{self.dir}/ext', *force, '-out', f'{self.dir}/{at}.pem')
         return tool('openssl', 'x509', '-in', f'{self.dir}/{at}.pem', '-outform', 'DER') if der else f'{self.dir}/{at}.pem'
+
+
+def tool_der_crl(path):
+    return write(path + '.der', tool('openssl', 'crl', '-in', path, '-outform', 'DER'))
 
 
 def chains(lab):
@@ -460,6 +475,20 @@ def chains(lab):
              {'subjectDirectoryAttributes': 'critical,ASN1:SEQUENCE:sda', '1.2.3.4': 'critical,DER:0500'}),
             ('subjectDirectoryAttributes that are none', 'unhandled critical extension', {'subjectDirectoryAttributes': 'critical,DER:0500'})):
         home.refused(why, with_certs(forger.make(pem, **changes)), f'a certificate: {what}', given=given)
+    # revocation lists: asked only where one is given, and then for every leaf
+    good, revoked = forger.make(pem, name='kept'), forger.make(pem, name='revoked')
+    crl, empty = forger.crl('revoked'), forger.crl()
+    check(len(home.challenges(with_certs(revoked), given=given)) == 1, 'without a revocation list nobody knows')
+    home.refused('certificate revoked', with_certs(revoked), 'a certificate that was revoked', given=given + ['--crl', crl])
+    check(len(home.challenges(with_certs(good), given=given + ['--crl', crl])) == 1, 'one that was not')
+    check(len(home.challenges(with_certs(good), given=given + ['--crl', tool_der_crl(crl)])) == 1, 'a list in DER')
+    home.refused('CRL has expired', with_certs(good), 'a list that is out of date',
+                 given=given + ['--crl', forger.crl(until=('-crl_lastupdate', '20200101000000Z', '-crl_nextupdate', '20200102000000Z'))])
+    home.refused('unable to get certificate CRL', m.proposal('web-1', ak), 'a CA whose list is not there', given=lab.ca.given + ['--crl', empty])
+    for path in (f'{forger.dir}/ca.pem', write(f'{forger.dir}/half.crl', read(crl)[:300]), write(f'{forger.dir}/none.crl', '')):
+        home('enroll', '--challenge', '-', *given, '--crl', path, lines=[with_certs(good)], code=2)
+        check('revocation list' in home.err, f'--crl {os.path.basename(path)}: {home.err.strip()}')
+    home('enroll', '--challenge', '-', '--expect-ek', f'{lab.folder}/none', '--crl', crl, lines=[with_certs(good)], code=2)
     # what is between is no CA
     forger.make(None, name='middle', subject='/CN=middle', extendedKeyUsage=None, subjectAltName=None, keyUsage=None)
     leaf = forger.make(pem, issuer='middle')

@@ -368,6 +368,8 @@ static qm_err prepare(struct qm_ceremony *c, struct qm_fault *fault)
         err = qm_trust_open(&c->trust, qm_store_now_ms(c->store), fault);
     for (size_t i = 0; err == QM_OK && i < a->ca.count; i++)
         err = qm_trust_add(c->trust, a->ca.value[i], fault);
+    for (size_t i = 0; err == QM_OK && i < a->crl.count; i++)
+        err = qm_trust_add_crl(c->trust, a->crl.value[i], fault);
     if (err == QM_OK && a->expect_ek != NULL)
         err = qm_expected_open(&c->expected, a->expect_ek, fault);
     return err == QM_OK ? qm_defaults_open(&c->defaults, c->json, a->defaults, a->group, a->tags.value, a->tags.count, fault) : err;

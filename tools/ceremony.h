@@ -16,7 +16,7 @@ struct qm_ceremony_ask {
     enum qm_ceremony_mode mode;
     const char *home, *group, *defaults, *expect_ek, *ek, *reason;
     uint64_t expires_ms; /* 0: the usual */
-    struct qm_option_list ca, tags;
+    struct qm_option_list ca, crl, tags;
     bool json, replace_key, allow_weaker;
     char **operands;
     int operand_count;

@@ -19,6 +19,7 @@ enum { DEPTH_MAX = 8, SECURITY_LEVEL = 2 /* 112 bits: no SHA-1, no RSA under 204
 struct qm_trust {
     X509_STORE *store;
     time_t now;
+    bool crls; /* there are revocation lists: a leaf has to be looked up in one */
 };
 
 static qm_err refuse(struct qm_fault *fault, const char *why)
@@ -111,6 +112,50 @@ qm_err qm_trust_add(struct qm_trust *t, const char *path, struct qm_fault *fault
     return err;
 }
 
+/* NULL: the text has none, or one that cannot be read. */
+static STACK_OF(X509_CRL) *read_crls(const char *text, size_t len)
+{
+    const unsigned char *p = (const unsigned char *)text;
+    STACK_OF(X509_CRL) *all = sk_X509_CRL_new_null();
+    BIO *bio = BIO_new_mem_buf(text, (int)len);
+    bool ok = all != NULL && bio != NULL;
+    for (X509_CRL *one = NULL; ok; one = NULL) {
+        const bool der = len != 0 && text[0] == 0x30;
+        one = der ? d2i_X509_CRL(NULL, &p, (long)len) : PEM_read_bio_X509_CRL(bio, NULL, NULL, NULL);
+        if (one == NULL)
+            break;
+        ok = sk_X509_CRL_push(all, one) != 0 && (!der || p == (const unsigned char *)text + len);
+        if (der)
+            break;
+    }
+    ok = ok && (text[0] == 0x30 || ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE) && sk_X509_CRL_num(all) != 0;
+    ERR_clear_error();
+    BIO_free(bio);
+    if (ok)
+        return all;
+    sk_X509_CRL_pop_free(all, X509_CRL_free);
+    return NULL;
+}
+
+qm_err qm_trust_add_crl(struct qm_trust *t, const char *path, struct qm_fault *fault)
+{
+    char *text;
+    size_t len = 0;
+    qm_err err = qm_file_read(path, QM_TRUST_FILE_MAX, &text, &len, fault);
+    if (err != QM_OK)
+        return err;
+    STACK_OF(X509_CRL) *all = len != 0 ? read_crls(text, len) : NULL;
+    free(text);
+    if (all == NULL)
+        return qm_fail(fault, QM_E_USAGE, 0, "%s has no revocation list, or one that cannot be read", path);
+    for (int i = 0; err == QM_OK && i < sk_X509_CRL_num(all); i++)
+        if (X509_STORE_add_crl(t->store, sk_X509_CRL_value(all, i)) != 1)
+            err = no_memory(fault);
+    t->crls = true;
+    sk_X509_CRL_pop_free(all, X509_CRL_free);
+    return err;
+}
+
 /* ---- chains -------------------------------------------------------------------------------------------------------------- */
 
 /* Every critical extension of the leaf is one that OpenSSL checks, or subjectDirectoryAttributes (RFC 5280, 4.2.1.8), which says what
@@ -168,6 +213,8 @@ static qm_err verify(const struct qm_trust *t, STACK_OF(X509) *all, const char *
     X509_VERIFY_PARAM_set_depth(p, DEPTH_MAX);
     X509_VERIFY_PARAM_set_auth_level(p, SECURITY_LEVEL);
     X509_VERIFY_PARAM_set_flags(p, X509_V_FLAG_PARTIAL_CHAIN); /* an issuing CA may be trusted without its root */
+    if (t->crls)
+        X509_VERIFY_PARAM_set_flags(p, X509_V_FLAG_CRL_CHECK);
     X509_STORE_CTX_set_verify_cb(c, on_error);
     if (X509_verify_cert(c) != 1)
         err = qm_fail(fault, QM_E_REFUSED, 0, "the %s's certificate does not verify: %s", what,

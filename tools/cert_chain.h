@@ -2,8 +2,7 @@
  * endorsement key (TCG EK Credential Profile for TPM 2.0, section 3.2) or an attestation key. Together with ek_public.c, credential.c
  * and ak_read.c all that is done with X.509 and public keys outside the engine.
  *
- * Nothing is fetched, and nothing asks whether a certificate was revoked: who takes a CA's certificate off the list takes its machines'
- * new enrolments off with it. */
+ * Nothing is fetched. Whether a leaf was revoked is asked of the CRLs that the operator gives; without one it is not asked. */
 #ifndef QM_CERT_CHAIN_H
 #define QM_CERT_CHAIN_H
 
@@ -23,6 +22,9 @@ qm_err qm_trust_open(struct qm_trust **out, uint64_t now_ms, struct qm_fault *fa
 /* Takes the certificates of a file, PEM or one in DER: each, root or not, ends a chain, so each has to be a CA's. QM_E_IO; QM_E_USAGE with
  * the reason. */
 qm_err qm_trust_add(struct qm_trust *t, const char *path, struct qm_fault *fault) QM_MUST_USE;
+/* Takes the revocation lists of a file, PEM or one in DER. From then on a leaf needs a list of its issuer that is valid now and does not
+ * have it. The same errors. */
+qm_err qm_trust_add_crl(struct qm_trust *t, const char *path, struct qm_fault *fault) QM_MUST_USE;
 void qm_trust_close(struct qm_trust *t);
 
 /* What a leaf calls its subject: the common name, where there is exactly one, and DNS names, as far as they could be ids. */

@@ -284,6 +284,7 @@ static int check_usage(struct qm_ceremony_ask *a, const struct flags *f)
         {"replace-key", a->replace_key, PLAIN | CHALLENGE | ANSWER | CONFIRM | AK_CERT},
         {"unique-keys", f->unique_keys, PLAIN},
         {"ca", a->ca.count != 0, CHALLENGE | AK_CERT},
+        {"crl", a->crl.count != 0, CHALLENGE | AK_CERT},
         {"group", a->group != NULL, CHALLENGE | AK_CERT},
         {"defaults", a->defaults != NULL, CHALLENGE | AK_CERT},
         {"tag", a->tags.count != 0, CHALLENGE | AK_CERT},
@@ -310,8 +311,8 @@ static int check_usage(struct qm_ceremony_ask *a, const struct flags *f)
                                                                  : "FILE… is missing; see quotemill enroll --help");
     if (a->mode == QM_CEREMONY_CHALLENGE && a->ca.count == 0 && a->expect_ek == NULL)
         return qm_complain_usage("enroll", "--challenge wants --ca, or --expect-ek, or both: somebody has to vouch for a TPM");
-    if (a->mode == QM_CEREMONY_AK_CERT && a->ca.count == 0)
-        return qm_complain_usage("enroll", "--ak-cert wants --ca");
+    if (a->ca.count == 0 && (a->mode == QM_CEREMONY_AK_CERT || a->crl.count != 0))
+        return qm_complain_usage("enroll", "%s wants --ca", a->mode == QM_CEREMONY_AK_CERT ? "--ak-cert" : "--crl");
     if (f->expires != NULL && (!qm_duration_read(f->expires, &a->expires_ms) || a->expires_ms == 0 || a->expires_ms > 366ull * 86400 * 1000))
         return qm_complain_usage("enroll", "--expires wants a duration such as 90m or 2d, not '%.64s'", f->expires);
     if (a->reason != NULL && !qm_reason_ok(a->reason))
@@ -326,8 +327,8 @@ static int check_usage(struct qm_ceremony_ask *a, const struct flags *f)
 int qm_cmd_enroll(int argc, char **argv)
 {
     struct job j = {0};
-    const char *ca[QM_CEREMONY_LIST_MAX], *tags[QM_CEREMONY_LIST_MAX];
-    struct qm_ceremony_ask a = {.ca = {ca, 0, QM_COUNT(ca)}, .tags = {tags, 0, QM_COUNT(tags)}};
+    const char *ca[QM_CEREMONY_LIST_MAX], *crl[QM_CEREMONY_LIST_MAX], *tags[QM_CEREMONY_LIST_MAX];
+    struct qm_ceremony_ask a = {.ca = {ca, 0, QM_COUNT(ca)}, .crl = {crl, 0, QM_COUNT(crl)}, .tags = {tags, 0, QM_COUNT(tags)}};
     struct flags f = {0};
     const struct qm_option options[] = {
         QM_HOME_OPTION(&a.home),
@@ -343,6 +344,8 @@ int qm_cmd_enroll(int argc, char **argv)
         {.name = "ak-cert", .kind = QM_OPT_FLAG, .to = &f.mode[QM_CEREMONY_AK_CERT],
          .help = "FILE… are chains in PEM, an AK's certificate first; its subject is the id"},
         {.name = "ca", .kind = QM_OPT_LIST, .to = &a.ca, .value = "FILE", .help = "CA certificates that are trusted; may be given again"},
+        {.name = "crl", .kind = QM_OPT_LIST, .to = &a.crl, .value = "FILE",
+         .help = "revocation lists: then a certificate needs a valid one of its issuer; may be given again"},
         {.name = "expect-ek", .kind = QM_OPT_TEXT, .to = &a.expect_ek, .value = "FILE",
          .help = "whose EK is whose: lines of an id and a fingerprint"},
         {.name = "ek", .kind = QM_OPT_TEXT, .to = &a.ek, .value = "HEX", .help = "with --confirm: only the EK whose fingerprint begins so"},
