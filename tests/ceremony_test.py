@@ -489,11 +489,12 @@ def chains(lab):
         home('enroll', '--challenge', '-', *given, '--crl', path, lines=[with_certs(good)], code=2)
         check('revocation list' in home.err, f'--crl {os.path.basename(path)}: {home.err.strip()}')
     home('enroll', '--challenge', '-', '--expect-ek', f'{lab.folder}/none', '--crl', crl, lines=[with_certs(good)], code=2)
-    # what is between is no CA
-    forger.make(None, name='middle', subject='/CN=middle', extendedKeyUsage=None, subjectAltName=None, keyUsage=None)
-    leaf = forger.make(pem, issuer='middle')
-    middle = tool('openssl', 'x509', '-in', f'{forger.dir}/middle.pem', '-outform', 'DER')
-    home.refused('does not verify', with_certs(leaf, middle), 'a leaf that plays CA', given=given)
+    # what is between is no CA, or does not say so
+    for name, use in (('middle', None), ('signer', 'critical,keyCertSign')):
+        forger.make(None, name=name, subject=f'/CN={name}', basicConstraints=None if use else 'critical,CA:FALSE', extendedKeyUsage=None, subjectAltName=None,
+                    keyUsage=use)
+        between = tool('openssl', 'x509', '-in', f'{forger.dir}/{name}.pem', '-outform', 'DER')
+        home.refused('invalid CA', with_certs(forger.make(pem, issuer=name), between), f'a leaf that plays CA ({name})', given=given)
     home.refused('exactly one in DER', with_certs(forger.make(pem) + b'\0'), 'something behind a certificate', given=given)
     home.refused('exactly one in DER', with_certs(b'\x30\x03\x02\x01'), 'half a certificate', given=given)
     home.refused('more than 8', with_certs(*[b'0'] * 9), 'nine certificates', given=given)
