@@ -21,6 +21,7 @@ struct init {
     bool known;             /* there was an identity, and it is gone on with */
     struct qm_identity old; /* with --force: the one before */
     bool replaces;
+    char former_note[384];
     char note[256], key_note[QM_PATH_MAX + 128];
 };
 
@@ -107,6 +108,10 @@ static qm_err settle(struct init *in, struct qm_fault *fault)
         if (in->id == NULL && in->replaces) { /* a new key for the same machine */
             i->id_len = in->old.id_len;
             memcpy(i->id, in->old.id, i->id_len);
+        }
+        if (in->replaces && in->old.made && in->old.handle != 0) {
+            i->former_handle = in->old.handle;
+            i->former = in->old.ak;
         }
         i->hierarchy = in->hierarchy != NULL && strcmp(in->hierarchy, "owner") == 0 ? QM_OWNER : QM_ENDORSEMENT;
     }
@@ -237,17 +242,26 @@ static qm_err find_again(struct qm_tpm *t, struct init *in, struct qm_fault *fau
     return QM_OK;
 }
 
-/* The handle of the key before goes back to the TPM, if that key was ours and is still there. */
-static void give_up_old(struct qm_tpm *t, struct init *in)
+/* The handle of a key that was replaced goes back to the TPM, if that key was ours and is still there. */
+static void give_up_former(struct qm_tpm *t, struct init *in, struct qm_identity *i)
 {
     struct qm_tpm_key k;
-    const struct qm_identity *o = &in->old;
     struct qm_fault fault = {0};
-    if (!in->replaces || !o->made || o->handle == 0 || o->handle == in->now.handle ||
-        qm_identity_key(t, o, &k, &fault) != QM_OK)
+    bool there;
+    qm_err err = QM_OK;
+    if (i->former_handle == 0)
         return;
-    if (qm_key_evict(t, &k, &fault) != QM_OK)
+    if (i->former_handle != i->handle) {
+        err = qm_key_open(t, i->former_handle, &k, &there, &fault);
+        if (err == QM_OK && there && k.public.len == i->former.len && memcmp(k.public.p, i->former.p, k.public.len) == 0)
+            err = qm_key_evict(t, &k, &fault);
         qm_tpm_key_close(t, &k);
+    }
+    if (err == QM_OK)
+        i->former_handle = 0;
+    else
+        snprintf(in->former_note, sizeof in->former_note, "a former key is still at 0x%x: %.300s", i->former_handle,
+                 fault.text);
 }
 
 static qm_err job(struct qm_tpm *t, void *arg, struct qm_fault *fault)
@@ -257,8 +271,12 @@ static qm_err job(struct qm_tpm *t, void *arg, struct qm_fault *fault)
     qm_err err = QM_OK;
     if (in->known) {
         err = find_again(t, in, fault);
+        if (err == QM_OK)
+            give_up_former(t, in, i);
         return err == QM_OK ? qm_identity_write(i, in->common.state, fault) : err;
     }
+    if (in->replaces)
+        give_up_former(t, in, &in->old); /* what a call that was killed had yet to do */
     if (in->ek == NULL || strcmp(in->ek, "none") != 0)
         err = qm_ek_find(t, in->ek, &i->ek, in->note, fault);
     if (err != QM_OK)
@@ -278,8 +296,10 @@ static qm_err job(struct qm_tpm *t, void *arg, struct qm_fault *fault)
                  in->handle_at != 0 ? "taken over" : "made, and kept", i->handle);
     else
         snprintf(in->key_note, sizeof in->key_note, "the key is made, and kept wrapped by the TPM in %s", i->file);
-    give_up_old(t, in);
-    return QM_OK;
+    if (i->former_handle == 0)
+        return QM_OK;
+    give_up_former(t, in, i);
+    return qm_identity_write(i, in->common.state, fault);
 }
 
 /* ---- the commands ------------------------------------------------------------------------------------------------------ */
@@ -296,6 +316,8 @@ static void tell(const struct init *in)
                     i->ek.certs.count != 0 ? "with an" : "without an");
     if (in->note[0] != '\0')
         qm_collect_note("init", "%s", in->note);
+    if (in->former_note[0] != '\0')
+        qm_collect_note("init", "%s", in->former_note);
 }
 
 int qm_collect_init(int argc, char **argv)

@@ -76,9 +76,14 @@ static qm_err take_member(const struct qm_json_item *item, void *user, struct qm
         r->version = item->kind == QM_JSON_INT ? (uint64_t)item->number : 0;
     else if (qm_json_key_is(item, "made"))
         i->made = item->kind == QM_JSON_BOOL && item->number == 1;
-    else if (qm_json_key_is(item, "handle") || qm_json_key_is(item, "pcrs")) {
-        good = item->kind == QM_JSON_INT && item->number >= 0 && item->number <= UINT32_MAX;
-        *(item->key.p[0] == 'h' ? &i->handle : &i->pcrs) = good ? (uint32_t)item->number : 0;
+    else if (item->kind == QM_JSON_INT) {
+        uint32_t *to = qm_json_key_is(item, "handle")          ? &i->handle
+                       : qm_json_key_is(item, "former_handle") ? &i->former_handle
+                       : qm_json_key_is(item, "pcrs")          ? &i->pcrs
+                                                               : NULL;
+        good = to == NULL || (item->number >= 0 && item->number <= UINT32_MAX);
+        if (to != NULL && good)
+            *to = (uint32_t)item->number;
     } else if (item->kind != QM_JSON_TEXT)
         return QM_OK;
     else if (qm_json_key_is(item, "id")) {
@@ -93,6 +98,8 @@ static qm_err take_member(const struct qm_json_item *item, void *user, struct qm
         good = take_blob(item->text, &i->ak);
     else if (qm_json_key_is(item, "template"))
         good = take_blob(item->text, &i->template);
+    else if (qm_json_key_is(item, "former"))
+        good = take_blob(item->text, &i->former);
     else if (qm_json_key_is(item, "ek"))
         good = take_blob(item->text, &i->ek.public);
     else if (qm_json_key_is(item, "ek_template"))
@@ -180,6 +187,11 @@ qm_err qm_identity_write(const struct qm_identity *i, const char *dir, struct qm
     qm_emit_key(&e, "pcrs");
     qm_emit_u64(&e, i->pcrs);
     emit_blob(&e, "template", &i->template);
+    if (i->former_handle != 0) {
+        qm_emit_key(&e, "former_handle");
+        qm_emit_u64(&e, i->former_handle);
+        emit_blob(&e, "former", &i->former);
+    }
     emit_blob(&e, "ek_template", &i->ek.template);
     qm_emit_end(&e);
     qm_out_char(&o, '\n');

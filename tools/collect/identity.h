@@ -17,6 +17,8 @@ struct qm_identity {
     bool made;               /* by this program: it may be given up for another */
     struct qm_blob ak;       /* TPM2B_PUBLIC */
     struct qm_blob template; /* of a primary key; len 0: not known */
+    uint32_t former_handle;  /* of a key of ours that this one replaced, and that has yet to be given up; 0: none */
+    struct qm_blob former;   /* that key */
     uint32_t pcrs;           /* of the SHA-256 bank */
     size_t tag_count;
     struct {
