@@ -710,21 +710,24 @@ class Copy:
             subprocess.run(['meson', 'setup', '-Dtests=enabled', '-Dbench=disabled', '-Dwerror=false', self.build, top], check=True,
                            stdout=subprocess.DEVNULL)
 
+    def needs(self, test):
+        return [f'tests/{unit_test_of(self.top, test)}'] if '/' in test else ['tools/quotemill', 'tests/quote_maker']
+
+    def command(self, test):
+        if '/' in test:
+            return [os.path.join(self.build, 'tests', unit_test_of(self.top, test)), '--filter', test]
+        return [sys.executable, os.path.join(self.top, 'tests/rules_test.py'), os.path.join(self.build, 'tools/quotemill'),
+                os.path.join(self.build, 'tests/quote_maker'), test]
+
     def make(self, test):
         """What the test needs; the end of the compiler's words, or None."""
-        wanted = [f'tests/{unit_test_of(self.top, test)}'] if '/' in test else ['tools/quotemill', 'tests/quote_maker']
-        p = subprocess.run(['ninja', '-C', self.build, '-j2', *wanted], env=self.env, capture_output=True, text=True)
+        p = subprocess.run(['ninja', '-C', self.build, '-j2', *self.needs(test)], env=self.env, capture_output=True, text=True)
         return None if p.returncode == 0 else p.stdout[-1500:]
 
     def run(self, test):
         """Whether the test passes, and what it says; a test that does not come to its end failed."""
-        if '/' in test:
-            command = [os.path.join(self.build, 'tests', unit_test_of(self.top, test)), '--filter', test]
-        else:
-            command = [sys.executable, os.path.join(self.top, 'tests/rules_test.py'), os.path.join(self.build, 'tools/quotemill'),
-                       os.path.join(self.build, 'tests/quote_maker'), test]
         try:
-            p = subprocess.run(command, cwd=self.top, env=self.env, capture_output=True, text=True, errors='replace', timeout=300)
+            p = subprocess.run(self.command(test), cwd=self.top, env=self.env, capture_output=True, text=True, errors='replace', timeout=300)
         except subprocess.TimeoutExpired:
             return False, 'no end'
         return p.returncode == 0, p.stdout + p.stderr
@@ -752,7 +755,7 @@ def unit_test_of(root, test):
     return None
 
 
-def take_out(copy, tests):
+def take_out(copy, tests, mutations):
     """Each change alone; how many survived."""
     survived = 0
     for test in tests:
@@ -763,7 +766,7 @@ def take_out(copy, tests):
             print(f'FAIL {test} fails before anything is changed\n{said}', flush=True)
             survived += 1
             continue
-        for what, path, text, instead in MUTATIONS[test]:
+        for what, path, text, instead in mutations[test]:
             before = copy.change(path, text, instead)
             try:
                 said = copy.make(test)
@@ -779,23 +782,21 @@ def take_out(copy, tests):
     return survived
 
 
-def main():
-    if sys.argv[1] == '--check':
-        return check(sys.argv[2])
+def main(kind=Copy, mutations=MUTATIONS):
     root, words = os.path.abspath(sys.argv[1]), sys.argv[2:]
     top = None
     if words[:1] == ['--dir']:
         top, words = words[1], words[2:]
-    tests = [t for t in MUTATIONS if not words or any(t.startswith(w) for w in words)]
+    tests = [t for t in mutations if not words or any(t.startswith(w) for w in words)]
     started, made = time.monotonic(), top or tempfile.mkdtemp(prefix='qm-rules-')
     try:
-        survived = take_out(Copy(root, made), tests)
+        survived = take_out(kind(root, made), tests, mutations)
     finally:
         if top is None:
             shutil.rmtree(made, ignore_errors=True)
-    print(f'{sum(len(MUTATIONS[t]) for t in tests)} rules taken out, {survived} not missed, in {time.monotonic() - started:.0f} s')
+    print(f'{sum(len(mutations[t]) for t in tests)} rules taken out, {survived} not missed, in {time.monotonic() - started:.0f} s')
     return 1 if survived else 0
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(check(sys.argv[2]) if sys.argv[1] == '--check' else main())
