@@ -42,6 +42,21 @@ Test(metrics, an_empty_home)
     has("quotemill_instances{home=\"\",status=\"trusted\",reason=\"\"} 0");
     has("quotemill_alerts{home=\"\",alert=\"pcr_mismatch\",state=\"open\"} 0");
     cr_expect_null(strstr(text, "last_run"), "there was none");
+    has("quotemill_enrolments_pending{home=\"\"} 0");
+}
+
+/* Of challenges only those count that were answered, and can still be confirmed. */
+Test(metrics, enrolments_that_wait)
+{
+    static const char row[] = "INSERT INTO challenge(name, id, state, proof, ek, line, who, made_ms, until_ms) VALUES";
+    char sql[600];
+    const unsigned long long now = qm_store_now_ms(store);
+    snprintf(sql, sizeof sql, "%s(x'01', 'a', 1, x'', x'', '', '', 0, %llu), (x'02', 'b', 1, x'', x'', '', '', 0, %llu),"
+                              "(x'03', 'c', 0, x'', x'', '', '', 0, %llu), (x'04', 'd', 2, x'', x'', '', '', 0, %llu)",
+             row, now + 3600000, now - 60000, now + 3600000, now + 3600000);
+    home_change(sql);
+    write_to(NULL);
+    has("quotemill_enrolments_pending{home=\"\"} 1");
 }
 
 Test(metrics, machines_alerts_and_the_last_run)

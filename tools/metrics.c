@@ -96,6 +96,7 @@ static void write_alerts(const struct metrics *m, const struct qm_fleet_summary 
         sample(m, "alerts", "alert", kind, "state", "ignored", s->alerts[i][1]);
     }
     gauge(m, "alerts_unseen", "Mismatches that pass again without anybody having looked at them.", s->alerts_unseen);
+    gauge(m, "enrolments_pending", "Proven keys that wait for a person to say whose they are.", s->pending);
 }
 
 /* ---- the last run ------------------------------------------------------------------------------------------------------ */
