@@ -139,11 +139,11 @@ static qm_err answer_visit(void *ctx, const struct qm_challenge *ch, struct qm_f
 static qm_err take_answer(struct qm_ceremony *c, const char *text, size_t len, struct qm_fault *fault)
 {
     struct qm_challenge_answer a;
-    const struct answering x = {c, &a};
+    struct answering x = {c, &a};
     bool found;
     qm_err err = qm_challenge_answer_read(c->json, text, len, &a, fault);
     if (err == QM_OK)
-        err = qm_store_challenge_find(c->store, a.challenge, answer_visit, (void *)(uintptr_t)&x, &found, fault);
+        err = qm_store_challenge_find(c->store, a.challenge, answer_visit, &x, &found, fault);
     if (err == QM_OK && !found)
         err = qm_fail(fault, QM_E_REFUSED, 0, "there is no such challenge: it was never made here, or has expired");
     return err;
