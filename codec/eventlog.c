@@ -103,9 +103,7 @@ static __attribute__((noinline)) unsigned find_bank(const struct qm_log *log, ui
     return b;
 }
 
-/* TCG_PCR_EVENT2, at the cursor. 6.2 ns an event (two digests, log in cache, EPYC with AVX-512, gcc 12 -O2). A
- * shorter way for events of exactly SHA-1 and SHA-256 was measured at 5.3 ns and left out: 0.07 us
- * of a log. */
+/* TCG_PCR_EVENT2, at the cursor. */
 static inline bool read_agile(const struct qm_log *log, struct qm_cur *c, struct qm_event *e)
 {
     if (QM_UNLIKELY(qm_cur_left(c) < AGILE_HEAD))
@@ -199,6 +197,38 @@ static inline void list_event(struct qm_log_extends *x, const struct qm_event *e
     x->count_of[e->pcr] += wanted;
 }
 
+/* Where things stand in an event that lists a digest of every bank, in the order announced: as nearly all do. */
+struct shape {
+    uint64_t count_and_first; /* digests.count and the first algorithm: the six bytes at COUNT_AT */
+    size_t alg_at[QM_LOG_BANK_MAX];
+    size_t digest_at; /* of the bank asked for; 0: it was not announced */
+    size_t size_at;   /* eventSize */
+};
+enum { COUNT_AT = 8 };
+#define SIX_BYTES ((1ull << 48) - 1)
+
+static struct shape usual_shape(const struct qm_log *log, enum qm_hash hash)
+{
+    struct shape s = {.count_and_first = log->bank_count | (uint64_t)log->bank[0].tpm_alg << 32};
+    size_t at = AGILE_HEAD;
+    for (unsigned b = 0; b < log->bank_count; b++) {
+        s.alg_at[b] = at;
+        if (log->bank[b].hash == hash)
+            s.digest_at = at + 2;
+        at += 2u + log->bank[b].size;
+    }
+    s.size_at = at;
+    return s;
+}
+
+static inline bool has_shape(const struct shape *s, const struct qm_log *log, const uint8_t *event)
+{
+    bool has = (qm_load_le64(event + COUNT_AT) & SIX_BYTES) == s->count_and_first;
+    for (unsigned b = 1; b < log->bank_count; b++)
+        has &= qm_load_le16(event + s->alg_at[b]) == log->bank[b].tpm_alg;
+    return has;
+}
+
 enum qm_log_step qm_log_list_extends(struct qm_log *log, struct qm_log_extends *x)
 {
     struct qm_event e;
@@ -208,18 +238,45 @@ enum qm_log_step qm_log_list_extends(struct qm_log *log, struct qm_log_extends *
             return step;
         list_event(x, &e);
     }
+    /* Events of the usual shape and of types that tell no start go a short way. The long one says the same of them. */
+    const struct shape shape = usual_shape(log, x->hash);
+    const uint8_t **digest = x->digest;
+    uint8_t *pcrs = x->pcr;
+    const uint32_t mask = x->mask;
+    size_t count = x->count; /* here, for a byte written to pcrs might be any */
+    uint32_t events = log->event_count;
     struct qm_cur c = {log->p, log->end, false};
     bool whole = true;
     while (c.p < log->padding) {
-        log->p = c.p;
+        const uint8_t *event = c.p;
+        const size_t left = qm_cur_left(&c);
+        if (QM_LIKELY(left >= shape.size_at + 4 && shape.digest_at != 0 && has_shape(&shape, log, event))) {
+            const uint32_t pcr = qm_load_le32(event), type = qm_load_le32(event + 4), size = qm_load_le32(event + shape.size_at);
+            if (QM_LIKELY(pcr < QM_PCR_COUNT && size <= left - shape.size_at - 4 && qm_log_type_is_plain(type))) {
+                const uint32_t wanted = mask >> pcr & 1;
+                digest[count] = event + shape.digest_at; /* as list_event */
+                pcrs[count] = (uint8_t)pcr;
+                count += wanted;
+                x->count_of[pcr] += wanted;
+                x->starts.extended = true;
+                events++;
+                c.p = event + shape.size_at + 4 + size;
+                continue;
+            }
+        }
         whole = read_agile(log, &c, &e);
-        if (!whole)
+        if (!whole) {
+            c.p = event;
             break;
-        log->event_count++;
+        }
+        events++;
+        x->count = count;
         list_event(x, &e);
+        count = x->count;
     }
-    if (whole)
-        log->p = c.p;
+    x->count = count;
+    log->event_count = events;
+    log->p = c.p;
     return whole ? QM_LOG_END : QM_LOG_MALFORMED;
 }
 

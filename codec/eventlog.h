@@ -67,11 +67,15 @@ struct qm_log_starts {
     bool hcrtm;
     bool drtm;
 };
+/* Does an event of that type extend and tell no start? Those of H-CRTM and of launches are 0x80000010 and 0x401 to 0x4ff. */
+static inline bool qm_log_type_is_plain(uint32_t type)
+{
+    return type != QM_EV_NO_ACTION && type != QM_EV_EFI_HCRTM_EVENT && type >> 8 != 4;
+}
 void qm_log_starts_fold_rare(struct qm_log_starts *s, const struct qm_event *e);
 static inline void qm_log_starts_fold(struct qm_log_starts *s, const struct qm_event *e)
 {
-    /* All but the types that tell a start: those of H-CRTM and of launches are 0x80000010 and 0x401 to 0x4ff. */
-    if (QM_LIKELY(e->extends && e->type != QM_EV_EFI_HCRTM_EVENT && e->type >> 8 != 4)) {
+    if (QM_LIKELY(qm_log_type_is_plain(e->type))) {
         s->extended = true;
         return;
     }

@@ -1,4 +1,4 @@
-/* Fuzz target: the event log's walker, and the words and JSON made of its events. The input is
+/* Fuzz target: the event log's walkers, which must agree, and the words and JSON made of its events. The input is
  * taken as a log, and as the data of one event whose type its first byte chooses, so that the
  * decoders are reached without a log around them. */
 #include <assert.h>
@@ -6,6 +6,7 @@
 
 #include "codec/eventtext.h"
 #include "tests/json_check.h"
+#include "tests/list_check.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -67,6 +68,7 @@ static void check_log(struct qm_span bytes)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     check_log((struct qm_span){data, size});
+    list_check((struct qm_span){data, size});
     if (size == 0)
         return 0;
     static const uint32_t bases[] = {0, 0x400, 0x80000000, 0x800000e0};

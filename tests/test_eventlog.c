@@ -5,6 +5,7 @@
 
 #include "codec/eventtext.h"
 #include "codec/uefi.h"
+#include "tests/list_check.h"
 #include "tests/json_check.h"
 #include "engine/explain.h"
 #include "tools/log_read.h"
@@ -138,6 +139,7 @@ static int walk_bytes(const uint8_t *p, size_t len, struct qm_log_starts *starts
         if (step == QM_LOG_MALFORMED)
             count = -1;
     }
+    list_check((struct qm_span){copy, len});
     free(copy);
     return count;
 }
@@ -376,6 +378,42 @@ Test(walker, data_sizes)
 
 /* Every prefix, and every byte changed to some other values, is walked within bounds; a prefix that
  * ends between events is whole. */
+/* Events of the shape that most have, next to others, around every limit that the short way looks at. */
+Test(walker, usual_shape)
+{
+    static const struct alg turned[] = {{11, 32}, {4, 20}}, three[] = {{4, 20}, {11, 32}, {12, 48}}, unknown[] = {{0x1234, 5}, {11, 32}},
+                            none[] = {{0x1234, 0}, {11, 32}};
+    static const struct {
+        const struct alg *algs;
+        size_t count;
+    } banks[] = {{two, 2}, {turned, 2}, {three, 3}, {&sha256, 1}, {&sha1, 1}, {unknown, 2}, {none, 2}};
+    static const uint32_t types[] = {0, 1, QM_EV_NO_ACTION, SEPARATOR, 0x3ff, 0x400, 0x401, 0x4ff, 0x500, 0x80000001,
+                                     QM_EV_EFI_HCRTM_EVENT};
+    for (size_t i = 0; i < QM_COUNT(banks); i++)
+        for (size_t j = 0; j < QM_COUNT(types); j++) {
+            struct build b = {.len = 0};
+            struct qm_log_starts starts;
+            add_spec_id(&b, (uint32_t)banks[i].count, banks[i].algs, banks[i].count, 0);
+            add_event(&b, 0, QM_EV_NO_ACTION, banks[i].algs, banks[i].count, "StartupLocality\0\3", 17);
+            add_event(&b, 17, types[j], banks[i].algs, banks[i].count, "abcdefgh", 8);
+            const size_t at = b.len;
+            add_event(&b, 0, types[j], banks[i].algs, banks[i].count, "x", 1);
+            const size_t end = b.len;
+            add_event(&b, 23, SEPARATOR, banks[i].algs, banks[i].count > 1 ? banks[i].count - 1 : 1, "", 0); /* one bank left out */
+            add_event(&b, 2, ACTION, banks[i].algs, banks[i].count, "", 0);
+            cr_expect_eq(walk(&b), 6, "banks %zu, type %zu", i, j);
+            for (size_t len = at; len <= b.len; len++) /* cut everywhere */
+                walk_bytes(b.p, len, &starts);
+            for (size_t k = at; k < end; k++) /* every byte of an event another */
+                for (unsigned bit = 0; bit < 9; bit++) {
+                    const uint8_t old = b.p[k];
+                    b.p[k] = (uint8_t)(bit < 8 ? old ^ (1u << bit) : 0xffu);
+                    walk_bytes(b.p, b.len, &starts);
+                    b.p[k] = old;
+                }
+        }
+}
+
 Test(walker, prefixes_and_corruption)
 {
     struct build b = header();
