@@ -79,6 +79,22 @@ static qm_err choose_id(struct init *in, uint8_t id[QM_ID_MAX], size_t *len, str
     return QM_OK;
 }
 
+/* Does the key that there is fit what is asked for? Calls that provision a machine are made again and again with the same
+ * options. */
+static qm_err compare_wish(const struct init *in, struct qm_fault *fault)
+{
+    const struct qm_identity *i = &in->now;
+    const char *why, *scheme = qm_ak_scheme((struct qm_span){i->ak.p, i->ak.len}, &why);
+    if (in->key != NULL && scheme != NULL && strcmp(scheme, qm_ak_kind_scheme(in->key)) != 0)
+        return qm_fail(fault, QM_E_REFUSED, 0, "there is a key already, for %s; --force makes a new one", scheme);
+    if ((in->key_file != NULL) != (i->handle == 0) && (in->key_file != NULL || in->persist != NULL || in->handle != NULL))
+        return qm_fail(fault, QM_E_REFUSED, 0, "there is a key already, kept %s; --force makes a new one",
+                       i->handle != 0 ? "in the TPM" : "in a file");
+    if ((in->persist_at != 0 && in->persist_at != i->handle) || (in->handle_at != 0 && in->handle_at != i->handle))
+        return qm_fail(fault, QM_E_REFUSED, 0, "there is a key already, at 0x%x; --force takes another", i->handle);
+    return QM_OK;
+}
+
 /* An identity that there is stays, unless --force; what was said anew (PCRs, tags) replaces what was. */
 static qm_err settle(struct init *in, struct qm_fault *fault)
 {
@@ -102,6 +118,8 @@ static qm_err settle(struct init *in, struct qm_fault *fault)
     if (in->known && len != 0 && !qm_span_eq((struct qm_span){id, len}, (struct qm_span){i->id, i->id_len}))
         return qm_fail(fault, QM_E_REFUSED, 0, "this machine is %.*s already; --force makes it another one, with a new key",
                        (int)i->id_len, (const char *)i->id);
+    if (in->known && (err = compare_wish(in, fault)) != QM_OK)
+        return err;
     if (!in->known) {
         *i = (struct qm_identity){.pcrs = QM_PCRS_DEFAULT, .id_len = len};
         memcpy(i->id, id, len);
@@ -180,6 +198,16 @@ static qm_err take_over(struct qm_tpm *t, struct init *in, struct qm_fault *faul
     return err;
 }
 
+/* The TPM would not keep the key: what was known before is known again, so that another place can be tried. */
+static void take_back(const struct init *in)
+{
+    struct qm_fault ignored; /* what failed first is said */
+    if (in->replaces)
+        (void)!qm_identity_write(&in->old, in->common.state, &ignored);
+    else
+        qm_state_remove(in->common.state, "identity.json");
+}
+
 /* The identity is written before the key is kept: killed in between, the next init makes the same key from its template, and no
  * handle is used up. */
 static qm_err make_primary(struct qm_tpm *t, struct init *in, struct qm_fault *fault)
@@ -198,8 +226,11 @@ static qm_err make_primary(struct qm_tpm *t, struct init *in, struct qm_fault *f
     i->made = true;
     if (err == QM_OK)
         err = qm_identity_write(i, in->common.state, fault);
-    if (err == QM_OK)
+    if (err == QM_OK) {
         err = qm_key_persist(t, &k, i->handle, fault);
+        if (err != QM_OK)
+            take_back(in);
+    }
     qm_tpm_key_close(t, &k);
     return err;
 }

@@ -101,6 +101,14 @@ qm_err qm_state_write(const char *dir, const char *name, struct qm_span bytes, s
     return err;
 }
 
+void qm_state_remove(const char *dir, const char *name)
+{
+    char path[PATH_ROOM];
+    struct qm_fault ignored;
+    if (path_of(path, dir, name, &ignored) == QM_OK)
+        (void)unlink(path);
+}
+
 static qm_err take_delivery(const struct qm_json_item *item, void *user, struct qm_fault *fault)
 {
     struct qm_delivery *d = user;

@@ -20,6 +20,7 @@ qm_err qm_state_open(const char *dir, bool make, int *lock, struct qm_fault *fau
 /* All of a file, at most 256 KiB, malloced. *there false, and QM_OK: there is none. */
 qm_err qm_state_read(const char *dir, const char *name, char **bytes, size_t *len, bool *there,
                      struct qm_fault *fault) QM_MUST_USE;
+void qm_state_remove(const char *dir, const char *name);
 qm_err qm_state_write(const char *dir, const char *name, struct qm_span bytes, struct qm_fault *fault) QM_MUST_USE;
 
 struct qm_delivery {

@@ -18,6 +18,15 @@ static const ESYS_TR hierarchies[] = {[QM_ENDORSEMENT] = ESYS_TR_RH_ENDORSEMENT,
 
 const char *const qm_ak_kinds[] = {"rsa2048", "rsapss2048", "p256", "p384", NULL};
 
+const char *qm_ak_kind_scheme(const char *kind)
+{
+    static const char *const scheme[] = {"rsassa-sha256", "rsapss-sha256", "ecdsa-sha256", "ecdsa-sha384"};
+    size_t i = 0;
+    while (i + 1 < QM_COUNT(scheme) && strcmp(kind, qm_ak_kinds[i]) != 0)
+        i++;
+    return scheme[i];
+}
+
 /* ---- structures -------------------------------------------------------------------------------------------------------- */
 
 static bool write_public(const TPM2B_PUBLIC *p, struct qm_blob *to)

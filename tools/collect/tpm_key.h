@@ -26,6 +26,7 @@ enum qm_hierarchy { QM_ENDORSEMENT, QM_OWNER };
 
 /* "rsa2048", "rsapss2048", "p256", "p384"; NULL-terminated. */
 extern const char *const qm_ak_kinds[];
+const char *qm_ak_kind_scheme(const char *kind); /* "rsassa-sha256" */
 
 /* What signs: loaded, to be closed. handle 0: it is transient. */
 struct qm_tpm_key {
