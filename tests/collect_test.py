@@ -5,7 +5,7 @@ that fail in every way.
     collect_test.py QUOTEMILL QUOTEMILL_COLLECT COLLECT_DRIVER [CASE…]
 
 Talks to simulators on the loopback interface only. Exit 77 with one line where swtpm or tpm2-tools are missing."""
-import base64, concurrent.futures, fcntl, hashlib, hmac, json, os, pty, random, resource, shutil, socket, statistics, struct, subprocess, sys, tempfile, threading, time, tty
+import base64, concurrent.futures, fcntl, hashlib, hmac, json, os, pty, random, re, resource, shutil, socket, statistics, struct, subprocess, sys, tempfile, threading, time, tty
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import gen_check, swtpm_test
 
@@ -791,6 +791,30 @@ def states(folder):
     check(sorted(r['pcrs'][11]) == [0, 1, 2, 3, 7, 14], 'and are what is quoted', sorted(r['pcrs'][11]))
     r = gen_check.unpack(m('once', '--stdout', '--no-log', '--pcrs', '23,0-9,16').stdout, 0)[0]
     check(sorted(r['pcrs'][11]) == PCRS + [16, 23], '--pcrs of once', sorted(r['pcrs'][11]))
+    for other, why in ((['--key', 'p384'], 'for rsassa-sha256'), (['--key-file', 'x'], 'in the TPM'), (['--persist', '0x81000001'], f'at 0x{kept:x}'),
+                       (['--handle', '0x81000001'], f'at 0x{kept:x}')):
+        p = m('init', *other)
+        check(p.returncode == 1 and 'there is a key already' in text(p) and why in text(p), f'another key than there is, without --force: refused: {other}', text(p))
+    check(m('init', '--key', 'rsa2048', '--persist', hex(kept)).returncode == 0, 'the same options again')
+    # a TPM that does not keep keys for us
+    good_state, m.state = m.state, f'{m.dir}/owned'
+    m.tpm('tpm2_changeauth', '-Q', '-c', 'owner', 'secret')
+    p = m.init('--key', 'p256')
+    check(p.returncode == 3 and 'password' in text(p) and p.stdout == b'' and m('propose').returncode == 1, 'the owner has a password: an error, and nothing is kept', text(p))
+    p = m.init('--key', 'p256', '--key-file', f'{m.dir}/owned.ak')
+    check(p.returncode == 0 and m.once(spool).returncode == 0, 'a key file needs no owner', text(p))
+    p = m('init', '--force', '--key', 'p256')
+    check(p.returncode == 3 and m.once(spool).returncode == 0, 'a new key that fails leaves the old one', text(p))
+    m.tpm('tpm2_changeauth', '-Q', '-c', 'owner', '-p', 'secret')
+    m.tpm('tpm2_changeauth', '-Q', '-c', 'endorsement', 'secret')
+    m.state = f'{m.dir}/endorsed'
+    p = m.init('--key', 'p256')
+    check(p.returncode == 3 and 'password' in text(p), 'the endorsement hierarchy has one: an error', text(p))
+    p = m.init('--key', 'p256', '--hierarchy', 'owner')
+    check(p.returncode == 0 and 'ek' not in json.loads(p.stdout) and 'no endorsement key' in text(p) and m.once(spool).returncode == 0,
+          "a key of the owner's, without an EK", text(p))
+    m.tpm('tpm2_changeauth', '-Q', '-c', 'endorsement', '-p', 'secret')
+    m.state = good_state
     # damaged, and newer, identities
     good = open(f'{m.state}/identity.json').read()
     for bad in ('', '{', '[]', good[:len(good) // 2], good.replace('"v":1', '"v":2'), good.replace('"id":"', '"di":"'), good.replace('"ak":"AR', '"ak":"!!'),
@@ -1082,6 +1106,37 @@ def service(folder):
     m.close()
 
 
+def pages(folder):
+    "what the pages tell people to type is there: commands and options of both programs"
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    helps = {}
+
+    def help_of(program, command):
+        if (program, command) not in helps:
+            helps[program, command] = subprocess.run([COLLECT if program == 'quotemill-collect' else QUOTEMILL, command, '--help'], capture_output=True).stdout.decode()
+        return helps[program, command]
+    typed = 0
+    for page in ('docs/first-machine.md', 'README.md', 'docs/quotemill-collect.1'):
+        for line in open(f'{root}/{page}').read().splitlines():
+            line = re.sub(r'\s+#.*', '', re.sub(r'\\-', '-', line))
+            for call in re.finditer(r'(?<![\w/.-])(quotemill(?:-collect)?) ([a-z]+)((?: [^|>;`(]*)?)', line):
+                program, command, rest = call.groups()
+                if page == 'README.md' and program == 'quotemill':
+                    continue  # the verifier's own tests
+                if not (page.endswith('.1') or line.startswith('    ') or '`' + call.group()[:14] in line):
+                    continue
+                shown = help_of(program, command)
+                typed += 1
+                options = re.findall(r'--([a-z][a-z0-9-]*)', rest)
+                check(shown.startswith('Usage:') and all(f'--{o} ' in shown or f'--{o}\n' in shown for o in options), f'{page}: {call.group().strip()}', line)
+    check(typed > 30, f'{typed} calls on the pages')
+    # the man page and the help name the same options
+    page = open(f'{root}/docs/quotemill-collect.1').read()
+    for command in ('init', 'propose', 'activate', 'certificate', 'once', 'doctor'):
+        for o in re.findall(r'^ +(?:-\w, )?--([a-z-]+)', help_of('quotemill-collect', command), re.M):
+            check(o in ('help', 'verbose') or f'-{o}' in page, f'the man page has --{o} of {command}')
+
+
 def cost(folder):
     "a call costs little beside the TPM's own time, little memory, and gives back all of it"
     m = Machine(folder, 'cost')
@@ -1134,7 +1189,7 @@ def cost(folder):
     m.close()
 
 
-CASES = [keys, credentials, ceremony, platform, makers, story, broken, fleet, queue, freshness, states, service, cost]
+CASES = [keys, credentials, ceremony, platform, makers, story, broken, fleet, queue, freshness, states, service, pages, cost]
 
 
 def main():
