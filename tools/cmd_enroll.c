@@ -362,7 +362,9 @@ int qm_cmd_enroll(int argc, char **argv)
     const struct qm_usage usage = {
         "enroll", "FILE…", "Adds or updates instances from files of NDJSON, one enrolment a line; '-' is standard input.",
         "A bad line is named with its number and the reason, and the others are taken; then the exit code is 1.\n"
-        "A line equal to the last one taken for its id changes nothing. The table is published before the command ends.\n"};
+        "A line equal to the last one taken for its id changes nothing. The table is published before the command ends.\n"
+        "Where the way from the machine is not to be trusted, its TPM proves the key: --challenge, then --answer, then --confirm where\n"
+        "nothing else says whose TPM it is. A cloud's keys come with certificates: --ak-cert.\n"};
     int first, code;
     if (!qm_options_parse(&usage, options, QM_COUNT(options), argc, argv, 0, -1, &first, &code))
         return code;
