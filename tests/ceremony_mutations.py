@@ -15,11 +15,13 @@ CHAIN, CEREMONY, CHALLENGE, ENROLL, STORE, EK = (f'tools/{n}.c' for n in (
 # A test of ceremony_test.py -> (what is taken out, file, its text, what stands there instead).
 MUTATIONS = {
     'every_ek': [
+        ('the credential is for this Name', CHALLENGE, 'err = qm_credential_make(ek, ak, credential, &wrapped, fault);',
+         'err = qm_credential_make(ek, &ek->name, credential, &wrapped, fault);'),
         ('the label of the seed has its NUL', 'tools/credential.c', 'OSSL_PARAM_octet_string(OSSL_ASYM_CIPHER_PARAM_OAEP_LABEL, label, sizeof label)',
          'OSSL_PARAM_octet_string(OSSL_ASYM_CIPHER_PARAM_OAEP_LABEL, label, sizeof label - 1)'),
         ('the EK\'s point is part of the seed', 'tools/credential.c', '(struct qm_span){point + 1, bytes}, ek->public.a, seed);',
          '(struct qm_span){point + 1, bytes}, ek->public.b, seed);'),
-        ('the certificate\'s subject names the instance', CEREMONY, 'if (names != NULL && qm_cert_names_has(names, id))', 'if (names == NULL)'),
+        ('the certificate\'s subject names the instance', CEREMONY, 'if (names != NULL && qm_cert_names_has(names, id))', 'if (names != NULL && id.len == 0)'),
     ],
     'evidence': [
         ('the enrolled key is the proposal\'s', CHALLENGE, 'qm_out_base64(&o, p->ak, p->ak_len);', 'qm_out_base64(&o, p->ek, p->ek_len);'),
@@ -49,8 +51,6 @@ MUTATIONS = {
     'keys_of_other_kinds': [
         ('the AK is restricted', 'tools/ak_read.c', '{QM_TPMA_RESTRICTED,', '{0 * QM_TPMA_RESTRICTED + QM_TPMA_SIGN,'),
         ('the AK is fixedTPM', 'tools/ak_read.c', '{QM_TPMA_FIXED_TPM,', '{0 * QM_TPMA_FIXED_TPM + QM_TPMA_SIGN,'),
-        ('the credential is for this Name', CHALLENGE, 'err = qm_credential_make(ek, ak, credential, &wrapped, fault);',
-         'err = qm_credential_make(ek, &ek->name, credential, &wrapped, fault);'),
     ],
     'other_ek': [
         ('the EK is its certificate\'s key', CHAIN, 'key != NULL && EVP_PKEY_eq(key, ek->key) == 1 ? NULL', 'key != NULL ? NULL'),
