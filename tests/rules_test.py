@@ -1537,7 +1537,10 @@ def quarantine(lab):
 def run_ordinary(lab):
     """A run of somebody who may not open everything, as root may unless it gives that up."""
     lesser = ['setpriv', '--inh-caps=-all', '--bounding-set=-dac_override,-dac_read_search'] if os.getuid() == 0 else []
-    return subprocess.run([*lesser, lab.program, 'run', lab.spool], cwd=lab.top, env=dict(lab.env, FAKETIME=lab.faketime()), capture_output=True)
+    env = dict(lab.env, FAKETIME=lab.faketime())
+    loaded = env.pop('LD_PRELOAD')  # into the program alone
+    return subprocess.run([*lesser, 'env', f'LD_PRELOAD={loaded}', lab.program, 'run', lab.spool], cwd=lab.top, env=env, capture_output=True,
+                          timeout=300)
 
 
 def unreadable_file(lab):
