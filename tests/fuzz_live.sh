@@ -3,7 +3,7 @@
 # Exit 77 with one line where clang or its fuzzer runtime is missing.
 set -euo pipefail
 seconds=${QM_FUZZ_SECONDS:-60}
-targets=(eventlog evidence tpm2 enrolment table explain ceremony)
+targets=(eventlog evidence tpm2 enrolment table explain ceremony corim)
 command -v clang >/dev/null && echo 'int LLVMFuzzerTestOneInput(void){return 0;}' |
   clang -x c -fsanitize=fuzzer - -o /dev/null 2>/dev/null || { echo "clang or its fuzzer runtime is not installed"; exit 77; }
 [ -f build-fuzz/build.ninja ] || CC=clang meson setup build-fuzz -Dfuzzers=enabled -Dbench=disabled -Dwerror=false \

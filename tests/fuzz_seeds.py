@@ -4,6 +4,9 @@
     fuzz_seeds.py tests/corpus"""
 import base64, os, struct, sys
 
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import corim_test as corim
+
 
 def put(name, i, data):
     os.makedirs(os.path.join(sys.argv[1], name), exist_ok=True)
@@ -62,3 +65,7 @@ for i, data in enumerate([struct.pack('<II', 0, 0), struct.pack('<II', 1, 3) + l
                           struct.pack('<II', 2, 5) + listed(13, 'cmd') + listed(4, '', 0) + b'cmdok',
                           struct.pack('<II', 1, 2) + listed(13, 'no') + b'\xc3\xa9']):
     put('explain', i, data)
+both = [corim.by_key(corim.ALL), corim.by_register(corim.ALL)]
+for i, data in enumerate([corim.manifest(*map(corim.comid, both)), corim.manifest(corim.comid(both[0]), a4={0: corim.Tag(1, 9), 1: corim.Tag(1, 2.5e9)})] +
+                         [raw for raw, _ in corim.REFUSED]):
+    put('corim', i, data)
