@@ -104,7 +104,7 @@ static void check_state(struct doctor *d)
     else
         qm_doctor_say(&d->lines, "state", err == QM_E_BUSY ? QM_HEALTH_WARN : QM_HEALTH_FAIL,
                       err == QM_E_BUSY      ? "look for a call that hangs: pgrep -a quotemill-collect"
-                      : err == QM_E_REFUSED ? "chmod 700, and see who looked"
+                      : err == QM_E_REFUSED ? "make it the service's alone: chmod 700, chown; and see who looked"
                                             : "quotemill-collect init makes it; run doctor as the user of the service",
                       "%s", fault.text);
 }

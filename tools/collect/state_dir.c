@@ -49,6 +49,9 @@ qm_err qm_state_open(const char *dir, bool make, int *lock, struct qm_fault *fau
     if (!S_ISDIR(st.st_mode) || (st.st_mode & 077) != 0)
         return qm_fail(fault, QM_E_REFUSED, 0, "the state directory %.200s is open to others (mode %o): chmod 700", dir,
                        st.st_mode & 07777);
+    if (st.st_uid != geteuid())
+        return qm_fail(fault, QM_E_REFUSED, 0, "the state directory %.200s is another user's (uid %u): run as that user", dir,
+                       st.st_uid);
     *lock = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (*lock < 0)
         return qm_fail(fault, QM_E_IO, errno, "cannot open %.200s", path);

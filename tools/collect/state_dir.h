@@ -13,8 +13,8 @@
 
 #define QM_STATE_DEFAULT "/var/lib/quotemill-collect"
 
-/* Makes the directory where make says so, mode 0700, and takes its lock. QM_E_REFUSED: others may look into it. QM_E_BUSY:
- * another has the lock. *lock is to be closed. */
+/* Makes the directory where make says so, mode 0700, and takes its lock. QM_E_REFUSED: others may look into it, or it is
+ * another's. QM_E_BUSY: another has the lock. *lock is to be closed. */
 qm_err qm_state_open(const char *dir, bool make, int *lock, struct qm_fault *fault) QM_MUST_USE;
 
 /* All of a file, at most 256 KiB, malloced. *there false, and QM_OK: there is none. */
