@@ -114,6 +114,7 @@ MUTATIONS = {
     'ak_certificates': [
         ('extended key usage is an AK\'s', CHAIN, 'if (why == NULL && extended_use(leaf, OID_AK_CERTIFICATE) == OTHER)', 'if (why != NULL)'),
         ('its chain is verified', CHAIN, 'err = why == NULL ? verify(t, all, "AK", fault) : refuse(fault, why);', 'err = why == NULL ? QM_OK : refuse(fault, why);'),
+        ('a certificate takes no EK away', 'tools/store_open.c', "ek = ifnull(?7, ek),", "ek = ?7,"),
         ('one of several DNS names is no id', CEREMONY, '(!n->name[0].dns || n->count == 1)', '(!n->name[0].dns || n->count != 0)'),
     ],
     'secrets': [

@@ -657,6 +657,16 @@ def ak_certificates(lab):
     check('weakens' in home.err, 'less than is asked')
     home('enroll', '--ak-cert', chain, *given, '--allow-weaker')
     home('enroll', '--ak-cert', write(f'{lab.folder}/nothing.pem', 'x'), *given, code=1)
+    # of a key that its TPM proved a certificate takes nothing away; the other way round it gains
+    for first in ('credential', 'certificate'):
+        home, pub = Home(lab), read(f'{m.dir}/cloud.akpub')
+        c, = home.challenges(m.proposal('vm-1', pub), args=('--group', 'cloud'))
+        steps = [lambda: (home('enroll', '--answer', '-', lines=[m.answer(c, 'cloud')]), home('enroll', '--confirm', 'vm-1')),
+                 lambda: home('enroll', '--ak-cert', chain, *given, '--group', 'cloud')]
+        for step in steps if first == 'credential' else reversed(steps):
+            step()
+        e = home.status('vm-1')['enrolment']
+        check((e['how'], e.get('ek'), e['bound']) == ('credential', m.fingerprint('rsa'), 'confirmed'), f'both, the {first} first: {e["how"]}')
     home('enroll', '--ak-cert', f'{lab.folder}/nowhere.pem', *given, code=3)
 
 
