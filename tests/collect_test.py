@@ -699,6 +699,13 @@ def attest_extra(b):
     return b[at + 2:at + 2 + n]
 
 
+def attest_boots(b):
+    "resetCount, restartCount"
+    at = 8 + struct.unpack_from('>H', b, 6)[0]
+    at += 2 + struct.unpack_from('>H', b, at)[0] + 8
+    return struct.unpack_from('>II', b, at)
+
+
 def states(folder):
     "the state directory: who may look, what survives, ids, keys that are taken over, lost or replaced"
     m = Machine(folder, 'states')
@@ -827,6 +834,12 @@ def states(folder):
     # places and kinds
     owner, m.state = m.state, f'{m.dir}/owner'
     check(m.init('--hierarchy', 'owner', '--persist', '0x81000777', '--key', 'p384').returncode == 0 and m.once(spool).returncode == 0, 'owner hierarchy, a handle that was asked for')
+    clock = m.tpm('tpm2_readclock').decode()
+    boots = tuple(int(re.search(name + r': (\d+)', clock).group(1)) for name in ('reset_count', 'restart_count'))
+    seen = []
+    for m.state in (owner, f'{m.dir}/owner'):
+        seen.append(attest_boots(gen_check.unpack(m('once', '--stdout', '--no-log').stdout, 0)[0]['quote']))
+    check(seen[0] == boots and seen[1] != boots, "the endorsement hierarchy tells the true count of boots, the owner's does not", boots, seen)
     m.state = f'{m.dir}/taken'
     p = m.init('--persist', '0x81000777')
     check(p.returncode == 1 and 'is taken' in text(p), 'a handle that is taken: refused', text(p))

@@ -9,7 +9,7 @@
 #include "tools/collect/tpm_nv.h"
 
 /* Persistent handles of the endorsement hierarchy begin at 0x81010000, of the owner's at 0x81000000; the first 256 of each are
- * for primary keys with a fixed use (Registry of Reserved TPM 2.0 Handles and Localities, 2.3.1). */
+ * for primary keys with a fixed use (Registry of Reserved TPM 2.0 Handles and Localities). */
 enum { UNIQUE_BYTES = 32, HANDLES_AT_ONCE = 64 };
 #define HANDLE_FIRST 0x81010100u
 #define HANDLE_LAST  0x8101ffffu
