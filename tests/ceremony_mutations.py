@@ -9,8 +9,8 @@ import os, sys
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import ceremony_test, rule_mutations
 
-CHAIN, CEREMONY, CHALLENGE, ENROLL, STORE, EK = (f'tools/{n}.c' for n in (
-    'cert_chain', 'ceremony', 'ceremony_challenge', 'store_enroll', 'store_ceremony', 'ek_public'))
+CHAIN, CEREMONY, CHALLENGE, ENROLL, OBJECTION, STORE, EK = (f'tools/{n}.c' for n in (
+    'cert_chain', 'ceremony', 'ceremony_challenge', 'store_enroll', 'store_objection', 'store_ceremony', 'ek_public'))
 
 # A test of ceremony_test.py -> (what is taken out, file, its text, what stands there instead).
 MUTATIONS = {
@@ -30,7 +30,7 @@ MUTATIONS = {
         ('an answer waits where nobody said whose the EK is', CEREMONY, 'return bound != NULL ? use(c, ch, bound, fault) : pend(c, ch, fault);',
          'return use(c, ch, bound, fault);'),
         ('a confirmed one is used up', STORE, 'UPDATE challenge SET state = 2,', 'UPDATE challenge SET'),
-        ('why it was confirmed is kept', ENROLL, '(d->what == WEAKER || reason != NULL)', '(d->what == WEAKER)'),
+        ('why it was confirmed is kept', ENROLL, '(d->what == STORE_WEAKER || reason != NULL)', '(d->what == STORE_WEAKER)'),
     ],
     'two_claim_one_id': [
         ('two answers under one id are not guessed', CEREMONY, 'else if (err == QM_OK && waiting > 1)', 'else if (err != QM_OK)'),
@@ -89,20 +89,20 @@ MUTATIONS = {
         ('the cipher is', EK, 'p->symmetric_bits == t->symmetric_bits && ', ''),
     ],
     'claims': [
-        ('an id has one AK', ENROLL, 'if (present->found && new_key && !options->replace_key) {', 'if (present->found && new_key && options->unique_keys) {'),
-        ('an AK has one id', ENROLL, 'if (options->unique_keys || proven != NULL)', 'if (options->unique_keys)'),
-        ('an EK has one id', ENROLL, 'proven != NULL && proven->has_ek) {', 'proven != NULL && !proven->has_ek) {'),
-        ('... but for what was taken out', ENROLL, '" WHERE h.ek = ?1 AND h.until_ms IS NULL AND i.id <> ?2 LIMIT 1"', '" WHERE h.ek = ?1 LIMIT 1"'),
-        ('a claim raises an alert', ENROLL, ': raise_conflict(s, e, options->proven, &d, &of_alert);', ': QM_OK;'),
+        ('an id has one AK', OBJECTION, 'if (present->found && new_key && !options->replace_key) {', 'if (present->found && new_key && options->unique_keys) {'),
+        ('an AK has one id', OBJECTION, 'if (options->unique_keys || proven != NULL)', 'if (options->unique_keys)'),
+        ('an EK has one id', OBJECTION, 'proven != NULL && proven->has_ek) {', 'proven != NULL && !proven->has_ek) {'),
+        ('... but for what was taken out', OBJECTION, '" WHERE h.ek = ?1 AND h.until_ms IS NULL AND i.id <> ?2 LIMIT 1"', '" WHERE h.ek = ?1 LIMIT 1"'),
+        ('a claim raises an alert', OBJECTION, ': raise_conflict(s, e, proven, d, fault);', ': QM_OK;'),
         ('it is looked at before the TPM is asked', CHALLENGE, 'return qm_store_enroll_check(c->store, c->enrolment, &options, fault);',
          'return options.proven != NULL ? QM_OK : QM_E_REFUSED;'),
     ],
     'weaker': [
-        ('less is refused', ENROLL, '(proven == NULL || proven->allow_weaker)', '(proven == NULL || proven->has_ek)'),
-        ('a refusal is kept', ENROLL, 'd.what == WEAKER ? note(s, e, &d, NULL, false, &of_alert)', 'd.what == WEAKER ? QM_OK'),
+        ('less is refused', OBJECTION, '(proven == NULL || proven->allow_weaker)', '(proven == NULL || proven->has_ek)'),
+        ('a refusal is kept', OBJECTION, 'd->what == STORE_WEAKER ? store_enrolment_note(s, e, d, NULL, false, fault)', 'd->what == STORE_WEAKER ? QM_OK'),
         ('PCRs that are not selected', 'tools/weaker.c', 'pcrs(o, was->select[i].mask & ~left, text);', ';'),
         ('a log that is not required', 'tools/weaker.c', 'if (was->require_log && !now->require_log)', 'if (!was->require_log && now->require_log)'),
-        ('a key that nothing proves', ENROLL, '(was.proven && !new_key)', 'was.proven'),
+        ('a key that nothing proves', OBJECTION, '(was.proven && !new_key)', 'was.proven'),
         ('a plain file\'s is counted', ENROLL, '++*options->weaker;', ';'),
     ],
     'hostile_lines': [

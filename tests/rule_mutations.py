@@ -181,7 +181,7 @@ MUTATIONS = {
         ('not by hand', 'tools/store_sets.c', 'if ((set->mask & anybody) != 0)', 'if ((set->mask & anybody) == ~0u)'),
     ],
     'replaced_key': [
-        ('--replace-key is needed', 'tools/store_enroll.c', 'if (present->found && new_key && !options->replace_key) {', 'if (false) {'),
+        ('--replace-key is needed', 'tools/store_objection.c', 'if (present->found && new_key && !options->replace_key) {', 'if (false) {'),
         ('the sequence starts anew', 'tools/store_enroll.c', 'if (l.ak != ak)', 'if (l.ak == UINT32_MAX)'),
         ('alerts are kept', 'tools/store_enroll.c', 'qm_alert_resolve(s, slot, 1u << QM_ALERT_KEY_CONFLICT, ', 'qm_alert_resolve(s, slot, ~0u, '),
     ],
@@ -427,8 +427,8 @@ MUTATIONS = {
         ('all that differs makes the cohort', 'tools/store_alerts.c', 'KEY_SUBJECT_MAX = 4096', 'KEY_SUBJECT_MAX = 65'),
     ],
     'key_conflict': [
-        ('another key is told', 'tools/store_enroll.c', 'if (err != QM_E_REFUSED || d.what == NO_OBJECTION)', 'if (true)'),
-        ('once for each', 'tools/store_enroll.c', '.subject = {(const uint8_t *)subject, key.len}, ', ''),
+        ('another key is told', 'tools/store_enroll.c', 'if (err != QM_E_REFUSED || d.what == STORE_NO_OBJECTION)', 'if (true)'),
+        ('once for each', 'tools/store_objection.c', '.subject = {(const uint8_t *)subject, key.len}, ', ''),
         ('a pass does not end it', 'tools/judge_alert.c', '| BIT(QM_ALERT_KEY_CONFLICT),', '| 0u,'),
         ('the replacement does', 'tools/store_enroll.c',
          'err = end_conflicts(s, slot, fault);', 'err = present.ak == 0 ? end_conflicts(s, slot, fault) : QM_OK;'),

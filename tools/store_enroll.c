@@ -3,8 +3,7 @@
 
 #include "codec/text.h"
 #include "tools/store_alerts.h"
-#include "tools/store_inside.h"
-#include "tools/weaker.h"
+#include "tools/store_enroll_inside.h"
 
 const char *qm_how_name(enum qm_how how)
 {
@@ -61,11 +60,6 @@ static void bind_values(sqlite3_stmt *st, const void *what, bool all)
     sqlite3_bind_blob(st, 2, value, 32 * n, SQLITE_TRANSIENT);
 }
 
-static void bind_id(sqlite3_stmt *st, int at, const struct qm_enrolment *e)
-{
-    sqlite3_bind_text(st, at, (const char *)e->id, (int)e->id_len, SQLITE_STATIC);
-}
-
 qm_err qm_store_line_known(struct qm_store *s, const struct qm_enrolment *e, const uint8_t line_digest[32], bool *known,
                            struct qm_fault *fault)
 {
@@ -73,24 +67,18 @@ qm_err qm_store_line_known(struct qm_store *s, const struct qm_enrolment *e, con
     sqlite3_stmt *st = store_statement(s, S_LINE, fault);
     if (st == NULL)
         return QM_E_STORE;
-    bind_id(st, 1, e);
+    store_bind_id(st, 1, e);
     sqlite3_bind_blob(st, 2, line_digest, 32, SQLITE_STATIC);
     return store_number(s, st, &one, known, fault);
 }
 
-/* The instance as it is. */
-struct present {
-    bool found;
-    uint64_t slot, ak;
-};
-
-static qm_err find_present(struct qm_store *s, const struct qm_enrolment *e, struct present *out, struct qm_fault *fault)
+static qm_err find_present(struct qm_store *s, const struct qm_enrolment *e, struct store_present *out, struct qm_fault *fault)
 {
     sqlite3_stmt *st = store_statement(s, S_INSTANCE, fault);
-    *out = (struct present){0};
+    *out = (struct store_present){0};
     if (st == NULL)
         return QM_E_STORE;
-    bind_id(st, 1, e);
+    store_bind_id(st, 1, e);
     int rc = sqlite3_step(st);
     if (rc != SQLITE_ROW && rc != SQLITE_DONE)
         return store_fail(s, fault, "reading it");
@@ -103,39 +91,13 @@ static qm_err find_present(struct qm_store *s, const struct qm_enrolment *e, str
     return QM_OK;
 }
 
-/* Another instance that has the number as its present key, or this EK behind it; 0: there is none. */
-static qm_err other_with_ak(struct qm_store *s, const struct qm_enrolment *e, uint64_t ak, uint64_t *slot, struct qm_fault *fault)
-{
-    bool found;
-    sqlite3_stmt *st = store_statement(s, S_AK_USED, fault);
-    if (st == NULL)
-        return QM_E_STORE;
-    sqlite3_bind_int64(st, 1, (sqlite3_int64)ak);
-    bind_id(st, 2, e);
-    return store_number(s, st, slot, &found, fault);
-}
-
-static qm_err other_with_ek(struct qm_store *s, const struct qm_enrolment *e, const uint8_t ek[32], uint64_t *slot, struct qm_fault *fault)
-{
-    bool found;
-    sqlite3_stmt *st = store_sql(s,
-                                 "SELECT h.slot FROM ak_history h JOIN instance i ON i.slot = h.slot"
-                                 " WHERE h.ek = ?1 AND h.until_ms IS NULL AND i.id <> ?2 LIMIT 1",
-                                 fault);
-    if (st == NULL)
-        return QM_E_STORE;
-    sqlite3_bind_blob(st, 1, ek, 32, SQLITE_STATIC);
-    bind_id(st, 2, e);
-    return store_number(s, st, slot, &found, fault);
-}
-
 static qm_err write_instance(struct qm_store *s, const struct qm_enrolment *e, bool insert, uint64_t ak, uint64_t profile,
                              const uint8_t line_digest[32], struct qm_fault *fault)
 {
     sqlite3_stmt *st = store_statement(s, insert ? S_INSERT : S_UPDATE, fault);
     if (st == NULL)
         return QM_E_STORE;
-    bind_id(st, 1, e);
+    store_bind_id(st, 1, e);
     sqlite3_bind_int64(st, 2, (sqlite3_int64)ak);
     sqlite3_bind_int64(st, 3, (sqlite3_int64)profile);
     if (e->has_nonce)
@@ -275,186 +237,17 @@ static qm_err write_ledger(struct qm_store *s, uint64_t slot, uint64_t ak, uint3
     return err == QM_OK && found ? qm_store_rejudge(s, slot, NULL, &rejudged, fault) : err;
 }
 
-/* ---- what speaks against it ---------------------------------------------------------------------------------------------- */
-
-enum objection { NO_OBJECTION, OTHER_KEY, AK_OF_OTHER, EK_OF_OTHER, WEAKER };
-static const char *const objections[] = {
-    [OTHER_KEY] = "the id is enrolled with another AK (--replace-key changes it)",
-    [AK_OF_OTHER] = "another id has this AK already",
-    [EK_OF_OTHER] = "another id has this EK already",
-};
-
-/* slot: whose place is disputed, or is to be weakened. */
-struct dispute {
-    enum objection what;
-    uint64_t slot;
-    char why[QM_WEAKER_MAX];
-};
-
-static void describe_key(struct qm_out *o, const char *name, const uint8_t *digest)
-{
-    qm_out_text(o, name);
-    qm_out_hex(o, digest, 32);
-}
-
-/* Somebody says that an enrolled id has another key, or that its key or EK is another id's: one row for each key and claim. Only a
- * person, or the key's replacement, ends it. */
-static qm_err raise_conflict(struct qm_store *s, const struct qm_enrolment *e, const struct qm_proven *proven, const struct dispute *d,
-                             struct qm_fault *fault)
-{
-    char subject[80 + QM_ID_MAX], detail[256 + 6 * QM_ID_MAX];
-    struct qm_out key = qm_out_init(subject, sizeof subject), text = qm_out_init(detail, sizeof detail - 1);
-    struct qm_alert_raised raised;
-    struct qm_ledger l;
-    qm_err err = qm_store_ledger_get(s, d->slot, &l, fault);
-    if (err != QM_OK)
-        return err;
-    const bool of_ek = d->what == EK_OF_OTHER;
-    describe_key(&key, of_ek ? "ek " : "", of_ek ? proven->ek : e->key_digest);
-    describe_key(&text, of_ek ? "{\"ek\":\"" : "{\"key\":\"", of_ek ? proven->ek : e->key_digest);
-    qm_out_char(&text, '"');
-    if (d->what != OTHER_KEY) {
-        const struct qm_span id = {e->id, e->id_len};
-        qm_out_char(&key, ' ');
-        qm_out_bytes(&key, id.p, id.len);
-        qm_out_text(&text, ",\"claimed_as\":");
-        qm_out_json_string(&text, id);
-    }
-    qm_out_char(&text, '}');
-    detail[text.len] = '\0';
-    const struct qm_alert_new a = {.kind = QM_ALERT_KEY_CONFLICT, .slot = d->slot, .group_no = l.group, .detail = detail, .at_ms = s->now_ms,
-                                   .subject = {(const uint8_t *)subject, key.len}, .restarts = l.last.reset};
-    err = qm_alert_raise(s, &a, &raised, fault);
-    l.flags |= QM_LEDGER_ALERTS;
-    return err == QM_OK ? qm_store_ledger_put(s, d->slot, &l, fault) : err;
-}
-
-/* What the instance asks for now, beside what the line asks for. */
-static qm_err compare_demands(struct qm_store *s, const struct qm_enrolment *e, uint64_t slot, bool new_key, bool proven, struct dispute *d,
-                              struct qm_fault *fault)
-{
-    struct qm_profile profile;
-    const struct qm_policy *had, *has;
-    char why[QM_WEAKER_MAX];
-    sqlite3_stmt *st = store_sql(s,
-                                 "SELECT p.content, a.made, i.nonce IS NOT NULL, i.require_log, i.grp, (SELECT h.how FROM ak_history h"
-                                 " WHERE h.slot = i.slot AND h.until_ms IS NULL) FROM instance i JOIN profile p ON p.no = i.profile"
-                                 " JOIN ak a ON a.no = i.ak WHERE i.slot = ?1",
-                                 fault);
-    if (st == NULL)
-        return QM_E_STORE;
-    sqlite3_bind_int64(st, 1, (sqlite3_int64)slot);
-    if (sqlite3_step(st) != SQLITE_ROW)
-        return store_fail(s, fault, "reading an instance");
-    const void *made = sqlite3_column_blob(st, 1);
-    const size_t made_len = (size_t)sqlite3_column_bytes(st, 1);
-    _Alignas(QM_CACHE_LINE) uint8_t key[QM_KEY_BYTES_MAX];
-    const bool sound = sqlite3_column_bytes(st, 0) == sizeof profile && made_len <= sizeof key && made_len != 0;
-    if (sound) {
-        memcpy(&profile, sqlite3_column_blob(st, 0), sizeof profile);
-        memcpy(key, made, made_len);
-    }
-    const char *group = (const char *)sqlite3_column_text(st, 4), *how = (const char *)sqlite3_column_text(st, 5);
-    struct qm_demands was = {.profile = &profile,
-                             .key = (const struct qm_key *)(const void *)key,
-                             .nonce = sqlite3_column_int(st, 2) != 0,
-                             .require_log = sqlite3_column_int(st, 3) != 0,
-                             .proven = how != NULL && strcmp(how, qm_how_name(QM_HOW_FILE)) != 0};
-    qm_err err = qm_store_policy(s, group != NULL ? group : "", group != NULL ? strlen(group) : 0, &had, fault);
-    sqlite3_reset(st);
-    if (err == QM_OK && (!sound || !qm_key_sound(was.key, made_len)))
-        err = qm_fail(fault, QM_E_FORMAT, 0, "%s/fleet.db is damaged: an instance's key or profile", s->home);
-    if (err == QM_OK)
-        err = qm_store_policy(s, (const char *)e->group, e->group_len, &has, fault);
-    if (err != QM_OK)
-        return err;
-    was.ignored = had->class_ignored;
-    was.beacon = had->freshness == QM_FRESHNESS_BEACON;
-    const struct qm_demands now = {.profile = &e->profile,
-                                   .key = qm_enrolment_key(e),
-                                   .ignored = has->class_ignored,
-                                   .nonce = e->has_nonce,
-                                   .require_log = e->require_log,
-                                   .beacon = has->freshness == QM_FRESHNESS_BEACON,
-                                   .proven = proven || (was.proven && !new_key)};
-    if (qm_weaker(&was, &now, why)) {
-        d->what = WEAKER;
-        d->slot = slot;
-        memcpy(d->why, why, sizeof why);
-    }
-    return QM_OK;
-}
-
-/* In the history of the instance: what it was weakened in, or was not (the same refusal once), and what a person said for it. */
-static qm_err note(struct qm_store *s, const struct qm_enrolment *e, const struct dispute *d, const char *reason, bool taken,
-                   struct qm_fault *fault)
-{
-    char why[QM_WEAKER_MAX + 512];
-    const bool weaker = d->what == WEAKER;
-    sqlite3_stmt *st = store_sql(s,
-                                 "INSERT INTO journal(at_ms, who, what, subject, why) SELECT ?1, ?2, ?3, ?4, ?5 WHERE ?6 OR NOT EXISTS"
-                                 " (SELECT 1 FROM journal WHERE subject = ?4 AND what = ?3 AND why = ?5)",
-                                 fault);
-    if (st == NULL)
-        return QM_E_STORE;
-    snprintf(why, sizeof why, "%s%s%s", weaker ? d->why : "", weaker && reason != NULL ? ": " : "", reason != NULL ? reason : "");
-    sqlite3_bind_int64(st, 1, (sqlite3_int64)s->now_ms);
-    sqlite3_bind_text(st, 2, s->who, -1, SQLITE_STATIC);
-    sqlite3_bind_text(st, 3, !taken ? "weaker enrolment refused" : weaker ? "weaker enrolment" : "proven enrolment", -1, SQLITE_STATIC);
-    bind_id(st, 4, e);
-    sqlite3_bind_text(st, 5, why, -1, SQLITE_STATIC);
-    sqlite3_bind_int(st, 6, taken);
-    return store_run(s, st, fault);
-}
-
 static qm_err end_conflicts(struct qm_store *s, uint64_t slot, struct qm_fault *fault)
 {
     uint64_t left, closed;
     return qm_alert_resolve(s, slot, 1u << QM_ALERT_KEY_CONFLICT, s->now_ms, UINT32_MAX, &left, &closed, fault);
 }
 
-static qm_err refuse(const struct dispute *d, struct qm_fault *fault)
-{
-    if (d->what == WEAKER)
-        return qm_fail(fault, QM_E_REFUSED, 0, "it weakens the instance: %s (--allow-weaker takes it)", d->why);
-    return qm_fail(fault, QM_E_REFUSED, 0, "%s", objections[d->what]);
-}
-
-/* Looks for what speaks against it. A ceremony proves one TPM for one id, so there keys and EKs are one id's; a line of a file may share
- * an AK and may weaken its instance, and it is only noted. */
-static qm_err object(struct qm_store *s, const struct qm_enrolment *e, const struct qm_enroll_options *options, const struct present *present,
-                     uint64_t ak, struct dispute *d, struct qm_fault *fault)
-{
-    const struct qm_proven *proven = options->proven;
-    const bool new_key = !present->found || present->ak != ak;
-    qm_err err = QM_OK;
-    *d = (struct dispute){0};
-    if (present->found && new_key && !options->replace_key) {
-        *d = (struct dispute){.what = OTHER_KEY, .slot = present->slot};
-        return refuse(d, fault);
-    }
-    if (options->unique_keys || proven != NULL)
-        err = other_with_ak(s, e, ak, &d->slot, fault);
-    if (err == QM_OK && d->slot != 0 && proven == NULL)
-        return qm_fail(fault, QM_E_REFUSED, 0, "%s (--unique-keys)", objections[AK_OF_OTHER]);
-    d->what = d->slot != 0 ? AK_OF_OTHER : NO_OBJECTION;
-    if (err == QM_OK && d->slot == 0 && proven != NULL && proven->has_ek) {
-        err = other_with_ek(s, e, proven->ek, &d->slot, fault);
-        d->what = d->slot != 0 ? EK_OF_OTHER : NO_OBJECTION;
-    }
-    if (err == QM_OK && d->slot == 0 && present->found)
-        err = compare_demands(s, e, present->slot, new_key, proven != NULL, d, fault);
-    if (err != QM_OK || d->what == NO_OBJECTION)
-        return err;
-    const bool taken = d->what == WEAKER && (proven == NULL || proven->allow_weaker);
-    return taken ? QM_OK : refuse(d, fault);
-}
-
 /* check: no more than that. */
 static qm_err enroll(struct qm_store *s, const struct qm_enrolment *e, const uint8_t line_digest[32],
-                     const struct qm_enroll_options *options, bool check, enum qm_enrolled *what, struct dispute *d, struct qm_fault *fault)
+                     const struct qm_enroll_options *options, bool check, enum qm_enrolled *what, struct store_dispute *d, struct qm_fault *fault)
 {
-    struct present present;
+    struct store_present present;
     uint64_t ak, profile;
     uint32_t group_no;
     qm_err err = find_present(s, e, &present, fault);
@@ -465,7 +258,7 @@ static qm_err enroll(struct qm_store *s, const struct qm_enrolment *e, const uin
     if (err == QM_OK)
         err = once(s, S_PROFILE_FIND, S_PROFILE_INSERT, bind_profile, e, &profile, fault);
     if (err == QM_OK)
-        err = object(s, e, options, &present, ak, d, fault);
+        err = store_object(s, e, options, &present, ak, d, fault);
     if (err != QM_OK || check)
         return err;
     const bool new_key = !present.found || present.ak != ak;
@@ -477,8 +270,8 @@ static qm_err enroll(struct qm_store *s, const struct qm_enrolment *e, const uin
     if (err == QM_OK && new_key && present.found)
         err = end_conflicts(s, slot, fault);
     const char *reason = options->proven != NULL ? options->proven->reason : NULL;
-    if (err == QM_OK && (d->what == WEAKER || reason != NULL))
-        err = note(s, e, d, reason, true, fault);
+    if (err == QM_OK && (d->what == STORE_WEAKER || reason != NULL))
+        err = store_enrolment_note(s, e, d, reason, true, fault);
     if (err == QM_OK && e->baseline_mask != 0)
         err = add_baseline(s, slot, e, fault);
     /* Last, as it is not undone with a refused line: its block may be in hand for the lines before. */
@@ -486,7 +279,7 @@ static qm_err enroll(struct qm_store *s, const struct qm_enrolment *e, const uin
         err = write_ledger(s, slot, ak, group_no, nonce_print(e), present.found, fault);
     *what = !present.found ? QM_ENROLLED_NEW : new_key ? QM_ENROLLED_KEY_REPLACED : QM_ENROLLED_CHANGED;
     s->changed |= err == QM_OK;
-    if (err == QM_OK && d->what == WEAKER && options->weaker != NULL)
+    if (err == QM_OK && d->what == STORE_WEAKER && options->weaker != NULL)
         ++*options->weaker;
     return err;
 }
@@ -501,7 +294,7 @@ static qm_err enroll_or_undo(struct qm_store *s, const struct qm_enrolment *e, c
                              const struct qm_enroll_options *options, bool check, enum qm_enrolled *what, struct qm_fault *fault)
 {
     /* A refusal half-way (too many sets) leaves nothing of its line. */
-    struct dispute d = {0};
+    struct store_dispute d = {0};
     qm_err err = step(s, S_SAVEPOINT, fault);
     if (err != QM_OK)
         return err;
@@ -510,13 +303,13 @@ static qm_err enroll_or_undo(struct qm_store *s, const struct qm_enrolment *e, c
     qm_err released = step(s, S_RELEASE, err == QM_OK ? fault : NULL);
     if ((err == QM_OK || err == QM_E_REFUSED) && (undone != QM_OK || released != QM_OK))
         return store_fail(s, fault, "undoing a refused line");
-    if (err != QM_E_REFUSED || d.what == NO_OBJECTION)
+    if (err != QM_E_REFUSED || d.what == STORE_NO_OBJECTION)
         return err;
-    struct qm_fault of_alert = {0};
-    qm_err noted = d.what == WEAKER ? note(s, e, &d, NULL, false, &of_alert) : raise_conflict(s, e, options->proven, &d, &of_alert);
-    if (noted != QM_OK && fault != NULL)
-        *fault = of_alert;
-    return noted == QM_OK ? err : noted;
+    struct qm_fault of_dispute = {0};
+    qm_err kept = store_dispute_keep(s, e, options->proven, &d, &of_dispute);
+    if (kept != QM_OK && fault != NULL)
+        *fault = of_dispute;
+    return kept == QM_OK ? err : kept;
 }
 
 qm_err qm_store_enroll(struct qm_store *s, const struct qm_enrolment *e, const uint8_t line_digest[32],
