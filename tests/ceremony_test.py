@@ -396,6 +396,25 @@ def challenges_misused(lab):
     another.answer_refused('no such challenge', m.answer(c, 'misused'), 'an answer that another home asked for')
 
 
+def retired(lab):
+    home, m, n = Home(lab), lab.machine('web-1'), lab.machine('web-2')
+    p = m.proposal('web-1', m.ak('retired'))
+    c, = home.challenges(p)
+    used = m.answer(c, 'retired')
+    home('enroll', '--answer', '-', lines=[used])
+    early, = home.challenges(p)
+    late, = home.challenges(n.proposal('db-1', n.ak('late')))
+    waits, = home.challenges(n.proposal('web-1', n.ak('waits')), args=('--replace-key',))
+    home('enroll', '--answer', '-', '--replace-key', lines=[n.answer(waits, 'waits')])
+    home('retire', 'web-1', '--reason', 'stolen')
+    home.answer_refused('answered before', used, 'the answer that enrolled a machine, after it was retired')
+    home.answer_refused('no such challenge', m.answer(early, 'retired'), 'a challenge from before it was retired')
+    check(b'web-1' not in home('enroll', '--pending'), 'and what waited for a person under its id waits no longer')
+    check(home.counts('--answer', '-', lines=[n.answer(late, 'late')])['pending'] == 1, 'a challenge for another id is left')
+    c, = home.challenges(p)
+    check(home.counts('--answer', '-', lines=[m.answer(c, 'retired')])['new'] == 1, 'the id may be enrolled again, by a new challenge')
+
+
 class Forger:
     """Certificates for an EK, good but for one thing."""
     GOOD = {'basicConstraints': 'critical,CA:FALSE', 'keyUsage': 'critical,keyEncipherment', 'extendedKeyUsage': '2.23.133.8.1',
@@ -694,17 +713,24 @@ def secrets(lab):
 
 def backup(lab):
     home, m = Home(lab), lab.machine('web-1')
+    waits, = home.challenges(m.proposal('db-1', m.ak('waits')))
+    home('enroll', '--answer', '-', lines=[m.answer(waits, 'waits')])
     c, = home.challenges(m.proposal('web-1', m.ak('backup')))
+    a = m.answer(c, 'backup')
     home('backup', f'{lab.folder}/copy')
+    check(home.counts('--answer', '-', lines=[a])['new'] == 1, 'the answer to a challenge that is in a backup')
     home('restore', '--force', f'{lab.folder}/copy')
-    check(home.counts('--answer', '-', lines=[m.answer(c, 'backup')])['new'] == 1, 'a challenge is in the backup')
+    home.answer_refused('no such challenge', a, 'is not taken a second time from the home that was restored')
+    check(b'db-1' in home('enroll', '--pending'), 'what waited for a person still does')
+    c, = home.challenges(m.proposal('web-1', m.ak('backup')))
+    check(home.counts('--answer', '-', lines=[m.answer(c, 'backup')])['new'] == 1, 'a new challenge is')
     home('backup', f'{lab.folder}/copy')
     home('restore', '--force', f'{lab.folder}/copy')
     check(home.status('web-1')['enrolment']['how'] == 'credential', 'and how a key was enrolled')
 
 
-TESTS = (every_ek, evidence, pending, two_claim_one_id, operator_list, defaults, keys_of_other_kinds, other_ek, challenges_misused, chains, templates, claims,
-         weaker, hostile_lines, ak_certificates, secrets, backup)
+TESTS = (every_ek, evidence, pending, two_claim_one_id, operator_list, defaults, keys_of_other_kinds, other_ek, challenges_misused,
+         retired, chains, templates, claims, weaker, hostile_lines, ak_certificates, secrets, backup)
 
 
 def main():

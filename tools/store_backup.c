@@ -250,6 +250,8 @@ static qm_err note(struct qm_store *s, const char *file, uint64_t generation, st
     sqlite3_bind_text(st, 3, file, -1, SQLITE_STATIC);
     err = store_run(s, st, fault);
     if (err == QM_OK)
+        err = store_exec(s, "DELETE FROM challenge WHERE state = 0", fault); /* may have been answered after the copy was made: once is enough */
+    if (err == QM_OK)
         err = qm_store_commit(s, fault);
     qm_store_rollback(s);
     return err;

@@ -199,8 +199,11 @@ static qm_err retire_one(struct qm_store *s, uint64_t slot, const char *why, str
     static const char sets[] =
         "UPDATE baseline SET ended_ms = ?2, ended_who = ?3, ended_why = 'retired' WHERE slot = ?1 AND ended_ms IS NULL";
     static const char key[] = "UPDATE ak_history SET until_ms = ?2 WHERE slot = ?1 AND until_ms IS NULL";
+    /* what was begun before: a machine that is taken out does not come back by it */
+    static const char begun[] =
+        "DELETE FROM challenge WHERE id = (SELECT id FROM instance WHERE slot = ?1) AND state <> 2";
     static const char gone[] = "DELETE FROM instance WHERE slot = ?1";
-    const char *const steps[] = {keep, sets, key, gone};
+    const char *const steps[] = {keep, sets, key, begun, gone};
     static const struct qm_ledger nothing;
     for (size_t i = 0; i < QM_COUNT(steps); i++) {
         sqlite3_stmt *st = store_sql(s, steps[i], fault);
