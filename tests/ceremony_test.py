@@ -5,7 +5,7 @@
 
 The machine's side is tpm2-tools, so nothing of ours takes part in it. swtpm_setup makes the TPMs' state and certificates; certificates
 that no honest CA would write are made with openssl. Exit 77 with one line where something is not installed."""
-import base64, glob, hashlib, hmac, json, os, shutil, stat, struct, subprocess, sys, tempfile, time
+import base64, glob, hashlib, hmac, json, os, shutil, sqlite3, stat, struct, subprocess, sys, tempfile, time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import swtpm_test
 from swtpm_test import Tpm, check, pack
@@ -396,6 +396,34 @@ def challenges_misused(lab):
     another.answer_refused('no such challenge', m.answer(c, 'misused'), 'an answer that another home asked for')
 
 
+def one_tpm_many_claims(lab):
+    home, m, n = Home(lab), lab.machine('web-1'), lab.machine('web-2')
+    ak = m.ak('many')
+    other, = home.challenges(n.proposal('other-1', n.ak('many')))
+    cs = home.challenges(*(m.proposal(f'claim-{i}', ak) for i in range(300)))
+    check(len(cs) == 300, 'one TPM proposes itself under three hundred ids')
+    home.answer_refused('no such challenge', m.answer(cs[300 - 65], 'many'), 'older challenges gave way to newer ones')
+    check(home.counts('--answer', '-', lines=[n.answer(other, 'many')])['pending'] == 1, 'of that TPM, and of no other')
+    got = home.counts('--answer', '-', lines=[m.answer(c, 'many') for c in (cs[300 - 64], *cs[-7:])])
+    check(got['pending'] == 8, 'eight can be answered')
+    last, = home.challenges(m.proposal('claim-x', ak))
+    home.answer_refused('under 8 other ids', m.answer(last, 'many'), 'the ninth id of one TPM does not wait beside them')
+    again, = home.challenges(p := m.proposal('claim-299', m.ak('again')))
+    check(home.counts('--answer', '-', lines=[m.answer(again, 'again')])['pending'] == 1, 'the same TPM answers for the same id anew, with another key')
+    got = home.counts('--confirm', 'claim-299')
+    check(got['new'] == 1, 'it took the place of the older answer, and can be confirmed')
+    check(len(home('enroll', '--pending').splitlines()) == 8, 'seven of that TPM wait, and the other')
+    db = sqlite3.connect(f'{home.path}/fleet.db')
+    with db:  # proved the same again and again
+        for i in range(100):
+            db.execute("INSERT INTO challenge(name, id, state, proof, ek, line, who, made_ms, until_ms) SELECT randomblob(16), id, 2, proof, ek, '', who, made_ms,"
+                       " until_ms FROM challenge WHERE id = 'claim-x' LIMIT 1")
+    home.challenges(p)
+    rows = db.execute('SELECT state, count(*) FROM challenge GROUP BY ek, state').fetchall()
+    db.close()
+    check(all(count <= (64, 8, 64)[state] for state, count in rows) and len(rows) == 4, f'so many rows of each TPM are all that is kept: {sorted(rows)}')
+
+
 def retired(lab):
     home, m, n = Home(lab), lab.machine('web-1'), lab.machine('web-2')
     p = m.proposal('web-1', m.ak('retired'))
@@ -730,7 +758,7 @@ def backup(lab):
 
 
 TESTS = (every_ek, evidence, pending, two_claim_one_id, operator_list, defaults, keys_of_other_kinds, other_ek, challenges_misused,
-         retired, chains, templates, claims, weaker, hostile_lines, ak_certificates, secrets, backup)
+         one_tpm_many_claims, retired, chains, templates, claims, weaker, hostile_lines, ak_certificates, secrets, backup)
 
 
 def main():

@@ -108,9 +108,10 @@ static qm_err use(struct qm_ceremony *c, const struct qm_challenge *ch, const ch
 
 static qm_err pend(struct qm_ceremony *c, const struct qm_challenge *ch, struct qm_fault *fault)
 {
-    c->pending++;
-    return qm_store_challenge_pend(c->store, ch->no,
-                                   qm_store_now_ms(c->store) + (c->ask->expires_ms != 0 ? c->ask->expires_ms : pending_life_ms), fault);
+    const uint64_t life_ms = c->ask->expires_ms != 0 ? c->ask->expires_ms : pending_life_ms;
+    qm_err err = qm_store_challenge_pend(c->store, ch, qm_store_now_ms(c->store) + life_ms, fault);
+    c->pending += err == QM_OK;
+    return err;
 }
 
 static qm_err answer_visit(void *ctx, const struct qm_challenge *ch, struct qm_fault *fault)
@@ -145,7 +146,8 @@ static qm_err take_answer(struct qm_ceremony *c, const char *text, size_t len, s
     if (err == QM_OK)
         err = qm_store_challenge_find(c->store, a.challenge, answer_visit, &x, &found, fault);
     if (err == QM_OK && !found)
-        err = qm_fail(fault, QM_E_REFUSED, 0, "there is no such challenge: it was never made here, or has expired");
+        err = qm_fail(fault, QM_E_REFUSED, 0,
+                      "there is no such challenge: it was never made here, has expired, or gave way to newer ones of its TPM");
     return err;
 }
 

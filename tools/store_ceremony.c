@@ -27,9 +27,25 @@ static qm_err replace(struct qm_store *s, const struct qm_challenge *c, struct q
     return store_run(s, st, fault);
 }
 
+/* Of those of an EK that are not answered, and of those that are used, the newest stay, and room for one more. */
+static qm_err make_room(struct qm_store *s, const struct qm_challenge *c, struct qm_fault *fault)
+{
+    sqlite3_stmt *st = store_sql(s,
+                                 "DELETE FROM challenge WHERE no IN (SELECT no FROM (SELECT no, row_number() OVER (PARTITION BY state"
+                                 " ORDER BY no DESC) AS n FROM challenge WHERE ek = ?1 AND state <> 1) WHERE n >= ?2)",
+                                 fault);
+    if (st == NULL)
+        return QM_E_STORE;
+    sqlite3_bind_blob(st, 1, c->ek, sizeof c->ek, SQLITE_STATIC);
+    sqlite3_bind_int(st, 2, QM_CHALLENGES_OF_EK);
+    return store_run(s, st, fault);
+}
+
 qm_err qm_store_challenge_add(struct qm_store *s, const struct qm_challenge *c, struct qm_fault *fault)
 {
     qm_err err = replace(s, c, fault);
+    if (err == QM_OK)
+        err = make_room(s, c, fault);
     sqlite3_stmt *st = err == QM_OK ? store_sql(s,
                                                 "INSERT INTO challenge(name, id, state, proof, ek, bound, line, who, made_ms, until_ms)"
                                                 " VALUES(?1, ?2, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
@@ -129,12 +145,41 @@ qm_err qm_store_challenges_pending(struct qm_store *s, struct qm_span id, struct
     return each(s, st, visit, ctx, &n, fault);
 }
 
-qm_err qm_store_challenge_pend(struct qm_store *s, uint64_t no, uint64_t until_ms, struct qm_fault *fault)
+static void bind_claim(sqlite3_stmt *st, const struct qm_challenge *c)
 {
-    sqlite3_stmt *st = store_sql(s, "UPDATE challenge SET state = 1, answered_ms = ?2, until_ms = ?3 WHERE no = ?1", fault);
+    sqlite3_bind_blob(st, 1, c->ek, sizeof c->ek, SQLITE_STATIC);
+    sqlite3_bind_text(st, 2, (const char *)c->id.p, (int)c->id.len, SQLITE_STATIC);
+}
+
+/* The same TPM has answered for the same id before: who confirms vouches for TPM and id, and could not say which answer is meant. */
+static qm_err give_way(struct qm_store *s, const struct qm_challenge *c, struct qm_fault *fault)
+{
+    uint64_t ids;
+    bool found;
+    sqlite3_stmt *st =
+        store_sql(s, "SELECT count(DISTINCT id) FROM challenge WHERE ek = ?1 AND id <> ?2 AND state = 1 AND until_ms > ?3", fault);
     if (st == NULL)
         return QM_E_STORE;
-    sqlite3_bind_int64(st, 1, (sqlite3_int64)no);
+    bind_claim(st, c);
+    sqlite3_bind_int64(st, 3, (sqlite3_int64)s->now_ms);
+    qm_err err = store_number(s, st, &ids, &found, fault);
+    if (err == QM_OK && ids >= QM_PENDING_OF_EK)
+        return qm_fail(fault, QM_E_REFUSED, 0, "this TPM has answered under %d other ids, which wait for --confirm", QM_PENDING_OF_EK);
+    st = err == QM_OK ? store_sql(s, "DELETE FROM challenge WHERE ek = ?1 AND id = ?2 AND state = 1", fault) : NULL;
+    if (st == NULL)
+        return err == QM_OK ? QM_E_STORE : err;
+    bind_claim(st, c);
+    return store_run(s, st, fault);
+}
+
+qm_err qm_store_challenge_pend(struct qm_store *s, const struct qm_challenge *c, uint64_t until_ms, struct qm_fault *fault)
+{
+    qm_err err = give_way(s, c, fault);
+    sqlite3_stmt *st =
+        err == QM_OK ? store_sql(s, "UPDATE challenge SET state = 1, answered_ms = ?2, until_ms = ?3 WHERE no = ?1", fault) : NULL;
+    if (st == NULL)
+        return err == QM_OK ? QM_E_STORE : err;
+    sqlite3_bind_int64(st, 1, (sqlite3_int64)c->no);
     sqlite3_bind_int64(st, 2, (sqlite3_int64)s->now_ms);
     sqlite3_bind_int64(st, 3, (sqlite3_int64)until_ms);
     return store_run(s, st, fault);

@@ -124,10 +124,13 @@ static const char third[] =
     "CREATE INDEX challenge_until ON challenge(until_ms);"
     "CREATE INDEX journal_subject ON journal(subject) WHERE subject IS NOT NULL;";
 
+/* 3 -> 4: content changed too (remake_keys). */
+static const char fourth[] = "CREATE INDEX IF NOT EXISTS challenge_ek ON challenge(ek);";
+
 static const struct {
     int version;
     const char *sql;
-} steps[] = {{1, first}, {2, second_fleet}, {2, second_runs}, {3, third}}; /* 4 changed content: remake_keys */
+} steps[] = {{1, first}, {2, second_fleet}, {2, second_runs}, {3, third}, {4, fourth}};
 
 qm_err store_schema_make(struct qm_store *s, int from, struct qm_fault *fault)
 {
