@@ -289,6 +289,11 @@ def operator_list(lab):
     home.refused('no certificate of the EK', p, 'likewise where a CA is given', args=('--expect-ek', silent))
     c, = home.challenges(p, given=('--expect-ek', good))
     check(home.counts('--answer', '-', lines=[m.answer(c, 'list')])['new'] == 1, 'a TPM without a certificate that is listed')
+    home('retire', 'db-1', '--reason', 'stolen')
+    for given in (['--expect-ek', good], [*lab.ca.given, '--expect-ek', good]):
+        c, = home.challenges(m.proposal('db-1', m.ak('list')), given=given)
+        home.answer_refused('does not have it any more', m.answer(c, 'list'), 'a machine that was taken off the list since', args=('--expect-ek', silent))
+    check(home.enrolled() == 0, 'is not enrolled, nor waits: ' + home('enroll', '--pending').decode().strip())
     for name, text in (('short', 'db-1 abcd\n'), ('noid', '0' * 64 + '\n'), ('twice', f'a {"1" * 64}\na {"2" * 64}\n'), ('shared', f'a {"1" * 64}\nb {"1" * 64}\n')):
         home('enroll', '--challenge', '-', '--expect-ek', write(f'{lab.folder}/{name}.list', text), lines=[p], code=2)
 

@@ -133,6 +133,8 @@ static qm_err answer_visit(void *ctx, const struct qm_challenge *ch, struct qm_f
     qm_err err = qm_ceremony_bind(c, ch->id, ch->ek, NULL, &bound, fault);
     if (err != QM_OK)
         return err;
+    if (bound == NULL && c->expected != NULL && ch->bound != NULL && strcmp(ch->bound, "expected") == 0)
+        return qm_fail(fault, QM_E_REFUSED, 0, "its challenge was made since a list had the EK; --expect-ek does not have it any more");
     bound = bound != NULL ? bound : ch->bound;
     return bound != NULL ? use(c, ch, bound, fault) : pend(c, ch, fault);
 }
