@@ -448,6 +448,26 @@ def retired(lab):
     check(home.counts('--answer', '-', lines=[m.answer(c, 'retired')])['new'] == 1, 'the id may be enrolled again, by a new challenge')
 
 
+def waiting_for_lines(lab):
+    """whoever sends slowly keeps nobody waiting"""
+    home, m = Home(lab), lab.machine('web-1')
+    p = m.proposal('db-1', m.ak('slow'))
+    c, = home.challenges(p)
+    for args, line in ((['--challenge', *lab.ca.given], {**p, 'id': 'db-2'}), (['--answer'], m.answer(c, 'slow')), (['--ak-cert', '--ca', lab.ca.root], None),
+                       ([], {'id': 'plain', 'ak': p['ak']})):
+        slow = subprocess.Popen([lab.quotemill, 'enroll', '--home', home.path, *args, '-'], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE)
+        if line is not None:
+            slow.stdin.write(json.dumps(line).encode() + b'\n')
+            slow.stdin.flush()
+        time.sleep(0.5)
+        began = time.monotonic()
+        home('config', 'set', 'learn', 'first')
+        check(time.monotonic() - began < 5, f'enroll {" ".join(args[:1])} that waits for its sender lets others write')
+        out, err = slow.communicate()
+        check(slow.returncode == (line is None), f'and does its work once all is there: {err.decode().splitlines()[-1]}')
+
+
 class Forger:
     """Certificates for an EK, good but for one thing."""
     GOOD = {'basicConstraints': 'critical,CA:FALSE', 'keyUsage': 'critical,keyEncipherment', 'extendedKeyUsage': '2.23.133.8.1',
@@ -763,7 +783,7 @@ def backup(lab):
 
 
 TESTS = (every_ek, evidence, pending, two_claim_one_id, operator_list, defaults, keys_of_other_kinds, other_ek, challenges_misused,
-         one_tpm_many_claims, retired, chains, templates, claims, weaker, hostile_lines, ak_certificates, secrets, backup)
+         one_tpm_many_claims, retired, waiting_for_lines, chains, templates, claims, weaker, hostile_lines, ak_certificates, secrets, backup)
 
 
 def main():

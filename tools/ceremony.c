@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #include "codec/emit.h"
 #include "tools/credential.h"
@@ -67,7 +68,7 @@ static qm_err end_batch(struct qm_ceremony *c, struct qm_fault *fault)
         return err;
     fwrite(c->out.p, 1, c->out.len, stdout);
     c->out.len = 0;
-    c->batch = 0;
+    c->committed = true;
     return QM_OK;
 }
 
@@ -155,16 +156,32 @@ static qm_err take_answer(struct qm_ceremony *c, const char *text, size_t len, s
 
 /* ---- files of lines ------------------------------------------------------------------------------------------------------ */
 
-static qm_err take_line(struct qm_ceremony *c, size_t len, struct qm_fault *fault)
+static qm_err take_line(struct qm_ceremony *c, const struct qm_gathered *l, struct qm_fault *fault)
 {
-    const bool proposes = c->ask->mode == QM_CEREMONY_CHALLENGE;
-    qm_err err = proposes ? qm_ceremony_propose(c, c->line, len, fault) : take_answer(c, c->line, len, fault);
-    if (proposes && err == QM_OK && ++c->batch == QM_CEREMONY_BATCH) {
-        err = end_batch(c, fault);
-        if (err == QM_OK)
-            err = begin_batch(c, fault);
+    struct qm_fault of_line = {0};
+    const char *text = c->text + l->at;
+    qm_err err = c->ask->mode == QM_CEREMONY_CHALLENGE ? qm_ceremony_propose(c, text, l->len, &of_line)
+                                                       : take_answer(c, text, l->len, &of_line);
+    c->lines++;
+    if (err == QM_E_REFUSED) {
+        c->refused++;
+        qm_lines_complain(&(struct qm_lines){.name = l->file, .number = l->number}, command, of_line.text);
+        return QM_OK;
     }
+    if (err != QM_OK)
+        *fault = of_line;
     return err;
+}
+
+/* What was gathered, in one transaction. */
+static qm_err take_gathered(struct qm_ceremony *c, struct qm_fault *fault)
+{
+    qm_err err = begin_batch(c, fault);
+    for (unsigned i = 0; err == QM_OK && i < c->gathered_count; i++)
+        err = take_line(c, &c->gathered[i], fault);
+    c->gathered_count = 0;
+    c->text_len = 0;
+    return err == QM_OK ? end_batch(c, fault) : err;
 }
 
 static qm_err take_file(struct qm_ceremony *c, const char *name, struct qm_fault *fault)
@@ -173,16 +190,11 @@ static qm_err take_file(struct qm_ceremony *c, const char *name, struct qm_fault
     qm_err err = qm_lines_open(&lines, name, fault);
     if (err != QM_OK)
         return err;
-    for (size_t len; err == QM_OK && qm_lines_next(&lines, c->line, &len); c->lines++) {
-        struct qm_fault of_line = {0};
-        err = take_line(c, len, &of_line);
-        if (err == QM_E_REFUSED) {
-            c->refused++;
-            qm_lines_complain(&lines, command, of_line.text);
-            err = QM_OK;
-        } else if (err != QM_OK) {
-            *fault = of_line;
-        }
+    for (size_t len; err == QM_OK && qm_lines_next(&lines, c->text + c->text_len, &len);) {
+        c->gathered[c->gathered_count++] = (struct qm_gathered){name, lines.number, c->text_len, len};
+        c->text_len += len;
+        if (c->gathered_count == QM_CEREMONY_BATCH || QM_GATHER_ROOM - c->text_len < QM_LINE_MAX + 1)
+            err = take_gathered(c, fault);
     }
     qm_err closed = qm_lines_close(&lines, err == QM_OK ? fault : NULL);
     return err == QM_OK ? closed : err;
@@ -297,11 +309,24 @@ static const struct qm_cert_name *identity(const struct qm_cert_names *n)
     return n->count != 0 && (!n->name[0].dns || n->count == 1) ? &n->name[0] : NULL;
 }
 
+/* A pipe's end may let us wait for it; meanwhile the store is open to others. */
+static qm_err read_ak_cert(struct qm_ceremony *c, const char *path, struct qm_ak_cert *cert, struct qm_fault *fault)
+{
+    struct stat st;
+    const bool waits = strcmp(path, "-") == 0 || stat(path, &st) != 0 || !S_ISREG(st.st_mode);
+    qm_err err = waits ? end_batch(c, fault) : QM_OK;
+    if (err != QM_OK)
+        return err;
+    err = qm_ak_cert_read(c->trust, path, cert, fault);
+    qm_err begun = waits ? begin_batch(c, err == QM_OK ? fault : NULL) : QM_OK;
+    return begun == QM_OK ? err : begun;
+}
+
 static qm_err take_ak_cert(struct qm_ceremony *c, const char *path, struct qm_fault *fault)
 {
     struct qm_ak_cert cert;
     struct qm_span line;
-    qm_err err = qm_ak_cert_read(c->trust, path, &cert, fault);
+    qm_err err = read_ak_cert(c, path, &cert, fault);
     if (err != QM_OK)
         return err;
     const struct qm_cert_name *name = identity(&cert.names);
@@ -328,8 +353,6 @@ static qm_err take_ak_cert(struct qm_ceremony *c, const char *path, struct qm_fa
 static qm_err take_operand(struct qm_ceremony *c, const char *operand, struct qm_fault *fault)
 {
     struct qm_fault of_operand = {0};
-    if (c->ask->mode == QM_CEREMONY_CHALLENGE || c->ask->mode == QM_CEREMONY_ANSWER)
-        return take_file(c, operand, fault);
     c->lines++;
     qm_err err = c->ask->mode == QM_CEREMONY_CONFIRM ? confirm(c, operand, &of_operand) : take_ak_cert(c, operand, &of_operand);
     if (err == QM_E_REFUSED) {
@@ -341,17 +364,28 @@ static qm_err take_operand(struct qm_ceremony *c, const char *operand, struct qm
     return err;
 }
 
+static qm_err take_operands(struct qm_ceremony *c, struct qm_fault *fault)
+{
+    const bool of_lines = c->ask->mode == QM_CEREMONY_CHALLENGE || c->ask->mode == QM_CEREMONY_ANSWER;
+    qm_err err = of_lines ? QM_OK : begin_batch(c, fault);
+    for (int i = 0; err == QM_OK && i < c->ask->operand_count; i++)
+        err = of_lines ? take_file(c, c->ask->operands[i], fault) : take_operand(c, c->ask->operands[i], fault);
+    if (err != QM_OK)
+        return err;
+    return of_lines ? take_gathered(c, fault) : end_batch(c, fault);
+}
+
+/* What an earlier transaction took is published, whatever became of a later one. */
 static qm_err work(struct qm_ceremony *c, struct qm_fault *fault)
 {
     bool built;
     if (c->ask->mode == QM_CEREMONY_PENDING)
         return list_pending(c, fault);
-    qm_err err = begin_batch(c, fault);
-    for (int i = 0; err == QM_OK && i < c->ask->operand_count; i++)
-        err = take_operand(c, c->ask->operands[i], fault);
-    if (err == QM_OK)
-        err = end_batch(c, fault);
-    return err == QM_OK ? qm_store_publish(c->store, &built, fault) : err;
+    qm_err err = take_operands(c, fault);
+    if (err != QM_OK)
+        qm_store_rollback(c->store);
+    qm_err published = c->committed ? qm_store_publish(c->store, &built, err == QM_OK ? fault : NULL) : QM_OK;
+    return err == QM_OK ? published : err;
 }
 
 static qm_err prepare(struct qm_ceremony *c, struct qm_fault *fault)
@@ -359,11 +393,11 @@ static qm_err prepare(struct qm_ceremony *c, struct qm_fault *fault)
     const struct qm_ceremony_ask *a = c->ask;
     c->enrolment = aligned_alloc(QM_CACHE_LINE, qm_align_up(sizeof *c->enrolment, QM_CACHE_LINE));
     c->proposal = malloc(sizeof *c->proposal);
-    c->line = malloc(QM_LINE_MAX + 1);
+    c->text = malloc(QM_GATHER_ROOM);
     c->merged = malloc(QM_LINE_MAX);
     char *room = malloc(QM_BATCH_ROOM);
     c->out = qm_out_init(room, room != NULL ? QM_BATCH_ROOM : 0);
-    if (c->enrolment == NULL || c->proposal == NULL || c->line == NULL || c->merged == NULL || room == NULL)
+    if (c->enrolment == NULL || c->proposal == NULL || c->text == NULL || c->merged == NULL || room == NULL)
         return qm_fail(fault, QM_E_NOMEM, 0, "no memory for the ceremony");
     qm_err err = qm_json_open(&c->json, fault);
     if (err == QM_OK)
@@ -388,7 +422,7 @@ static void finish(struct qm_ceremony *c)
     qm_json_close(c->json);
     free(c->out.p);
     free(c->merged);
-    free(c->line);
+    free(c->text);
     free(c->proposal);
     free(c->enrolment);
 }

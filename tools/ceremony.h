@@ -27,7 +27,18 @@ int qm_ceremony(const struct qm_ceremony_ask *ask);
 
 /* ---- shared by the ceremony's files --------------------------------------------------------------------------------------- */
 
-enum { QM_CEREMONY_BATCH = 256 /* proposals in one transaction */, QM_BATCH_ROOM = QM_CEREMONY_BATCH * 4096 };
+enum {
+    QM_CEREMONY_BATCH = 256, /* lines in one transaction */
+    QM_BATCH_ROOM = QM_CEREMONY_BATCH * 4096,
+    QM_GATHER_ROOM = 4 * 1024 * 1024,
+};
+
+/* A line that was read, and waits for its transaction: no one is waited for while the store is locked. */
+struct qm_gathered {
+    const char *file;
+    uint64_t number;
+    size_t at, len; /* in the text of all of them */
+};
 
 struct qm_ceremony {
     const struct qm_ceremony_ask *ask;
@@ -38,10 +49,13 @@ struct qm_ceremony {
     struct qm_defaults *defaults;
     struct qm_enrolment *enrolment; /* of the line in hand */
     struct qm_proposal *proposal;
-    char *line;            /* QM_LINE_MAX + 1, as read */
+    char *text;            /* QM_GATHER_ROOM, of the lines gathered */
+    size_t text_len;
+    struct qm_gathered gathered[QM_CEREMONY_BATCH];
+    unsigned gathered_count;
     char *merged;          /* QM_LINE_MAX, as it will be enrolled */
     struct qm_out out;     /* of QM_BATCH_ROOM: what is said once its transaction stands */
-    unsigned batch;        /* challenges in it */
+    bool committed;        /* something was */
     uint64_t lines, challenges, taken_new, taken_changed, keys_replaced, pending, refused;
 };
 

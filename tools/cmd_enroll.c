@@ -30,6 +30,7 @@ struct job {
     struct qm_enroll_options options;
     uint64_t lines, taken_new, taken_changed, keys_replaced, same, refused, weaker;
     bool progress;
+    bool begun; /* its transaction */
     unsigned worker_count;
     struct worker *worker;
     struct line *line; /* CHUNK_LINES */
@@ -104,9 +105,20 @@ static qm_err apply(struct job *j, struct line *l)
     return QM_OK;
 }
 
+/* With the first lines that are there: whoever sends the lines may let us wait, and then not others for the store as well. */
+static qm_err begin(struct job *j, struct qm_fault *fault)
+{
+    if (j->begun)
+        return QM_OK;
+    j->begun = true;
+    return qm_store_begin(j->store, fault);
+}
+
 static qm_err take_chunk(struct job *j, const struct qm_lines *lines, struct qm_fault *fault)
 {
-    qm_err err = parse_all(j, false, fault);
+    qm_err err = begin(j, fault);
+    if (err == QM_OK)
+        err = parse_all(j, false, fault);
     for (size_t i = 0; err == QM_OK && i < j->line_count; i++)
         if (j->line[i].err == QM_OK)
             err = qm_store_line_known(j->store, j->line[i].enrolment, j->line[i].digest, &j->line[i].known, fault);
@@ -199,9 +211,11 @@ static void say(const struct job *j, uint64_t instances, uint64_t shared, bool j
 
 static qm_err take_all(struct job *j, char **files, int count, uint64_t *instances, uint64_t *shared, struct qm_fault *fault)
 {
-    qm_err err = qm_store_begin(j->store, fault);
+    qm_err err = QM_OK;
     for (int i = 0; err == QM_OK && i < count; i++)
         err = take_file(j, files[i], fault);
+    if (err == QM_OK)
+        err = begin(j, fault);
     if (err == QM_OK)
         err = qm_store_count(j->store, instances, fault);
     if (err == QM_OK)
