@@ -87,6 +87,7 @@ class Home:
         # the events behind all values are kept, as after some runs: none are gathered, and no table is made for them
         db = sqlite3.connect(os.path.join(self.at('home-good'), 'fleet.db'))
         db.execute('DELETE FROM events_missing')
+        db.execute("UPDATE meta SET value = 0 WHERE key IN ('events_new', 'events_found')")
         db.commit()
         db.close()
         self.enroll('cohort', self.expect_other(lambda i: 0), ids)
