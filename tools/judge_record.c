@@ -279,6 +279,8 @@ static qm_err sequence_alerts(struct judge *j, struct subject *u, const struct q
                               const struct qm_sequence *before, struct qm_fault *fault)
 {
     char detail[256];
+    if (!o->tpm_state && !o->held_back)
+        return QM_OK;
     sequences(detail, sizeof detail, "before", before, r);
     qm_err err = o->tpm_state ? judge_raise(j, u, QM_ALERT_TPM_STATE, r, detail, true, fault) : QM_OK;
     if (err == QM_OK && o->held_back)
