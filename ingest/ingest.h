@@ -72,8 +72,10 @@ qm_err qm_worklist_add_files0(struct qm_worklist *w, const char *list, struct qm
 qm_err qm_worklist_add_root(struct qm_worklist *w, int dir_fd, uint32_t *root, struct qm_fault *fault) QM_MUST_USE;
 qm_err qm_worklist_add_at(struct qm_worklist *w, uint32_t root, const char *name, size_t rel, size_t *idx,
                           struct qm_fault *fault) QM_MUST_USE;
-/* Called by a reader before it opens a file, maybe twice, from any thread; false: it is not to be read, and stays without a word. */
-void qm_worklist_before_open(struct qm_worklist *w, bool (*before)(void *ctx, const struct qm_source *source), void *ctx);
+/* Called by a reader before it opens files, some at once, maybe twice for a file, from any thread. may[i] is true; made false,
+ * source[i] is not to be read, and stays without a word. */
+typedef void (*qm_ingest_before)(void *ctx, const struct qm_source *const *source, bool *may, size_t count);
+void qm_worklist_before_open(struct qm_worklist *w, qm_ingest_before before, void *ctx);
 /* The pointer is good once the last file was added. */
 const struct qm_source *qm_worklist_source(const struct qm_worklist *w, size_t idx);
 /* Before the first reader is opened: long files take their turn between the short ones instead of coming after all of them, and

@@ -47,14 +47,10 @@ void qm_entry_how(const struct qm_worklist *w, const struct qm_entry *e, int *di
         how->flags |= O_NOFOLLOW;
 }
 
-bool qm_entry_may_read(struct qm_worklist *w, const struct qm_entry *e)
+/* Before the open, because opening a device can already do something. A directory operand's files
+ * were looked at when they were found. */
+static bool listed_may_read(struct qm_worklist *w, const struct qm_entry *e)
 {
-    if (w->before != NULL && !w->before(w->before_ctx, &e->source))
-        return false;
-    /* Before the open, because opening a device can already do something. A directory operand's
-     * files were looked at when they were found. */
-    if (e->kind != QM_ENTRY_LISTED)
-        return true;
     struct stat st;
     if (fstatat(AT_FDCWD, e->source.name, &st, AT_SYMLINK_NOFOLLOW) != 0) {
         qm_worklist_fail(w, e->source.name, errno, "cannot open it");
@@ -65,6 +61,19 @@ bool qm_entry_may_read(struct qm_worklist *w, const struct qm_entry *e)
         return false;
     }
     return true;
+}
+
+void qm_entries_may_read(struct qm_worklist *w, const struct qm_entry *const *entry, bool *may, size_t count)
+{
+    const struct qm_source *source[QM_BATCH_FILES];
+    for (size_t i = 0; i < count; i++) {
+        source[i] = &entry[i]->source;
+        may[i] = true;
+    }
+    if (w->before != NULL && count != 0)
+        w->before(w->before_ctx, source, may, count);
+    for (size_t i = 0; i < count; i++)
+        may[i] = may[i] && (entry[i]->kind != QM_ENTRY_LISTED || listed_may_read(w, entry[i]));
 }
 
 enum qm_fetch qm_fetch_open_failed(struct qm_worklist *w, const struct qm_entry *e, int sys)
@@ -123,7 +132,9 @@ int qm_entry_open(struct qm_worklist *w, const struct qm_entry *e, struct stat *
     struct open_how how;
     int dir_fd, fd;
     const char *path;
-    if (!qm_entry_may_read(w, e))
+    bool may;
+    qm_entries_may_read(w, &e, &may, 1);
+    if (!may)
         return -1;
     qm_entry_how(w, e, &dir_fd, &path, &how);
     for (int i = 0; (fd = open_how(dir_fd, path, &how)) < 0; i++) {

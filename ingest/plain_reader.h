@@ -21,8 +21,9 @@ int qm_open_beneath(int dir_fd, const char *path, int flags);
 /* How an entry is opened, the same for the ring: descriptor and path to start from. */
 void qm_entry_how(const struct qm_worklist *w, const struct qm_entry *e, int *dir_fd,
                   const char **path, struct open_how *how);
-/* Asks whoever wants to be asked first. For names from others: false (reported) when it is no regular file now. */
-bool qm_entry_may_read(struct qm_worklist *w, const struct qm_entry *e);
+/* Asks whoever wants to be asked first, about up to QM_BATCH_FILES entries at once. For names from others: not (reported) when it
+ * is no regular file now. */
+void qm_entries_may_read(struct qm_worklist *w, const struct qm_entry *const *entry, bool *may, size_t count);
 
 /* Reads a file of the list into slot (QM_SLOT_BYTES). cached_only: nothing that would wait for a
  * disk. */

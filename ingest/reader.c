@@ -97,13 +97,21 @@ static qm_err flight_load(struct qm_reader *r, unsigned which, struct qm_fault *
     struct qm_worklist *w = r->w;
     size_t first, cold = 0;
     bool ring = r->ring != NULL && qm_ring_useful(r->ring);
+    const struct qm_entry *small[QM_BATCH_FILES];
+    bool may[QM_BATCH_FILES];
+    size_t smalls = 0, asked = 0;
     f->count = qm_worklist_take(w, QM_BATCH_FILES, &first);
     for (size_t i = 0; i < f->count; i++) {
+        f->slot[i].entry = &w->entry[first + i];
+        if (!f->slot[i].entry->large)
+            small[smalls++] = f->slot[i].entry;
+    }
+    qm_entries_may_read(w, small, may, smalls);
+    for (size_t i = 0; i < f->count; i++) {
         struct qm_slot *slot = &f->slot[i];
-        slot->entry = &w->entry[first + i];
         if (slot->entry->large)
             slot->got = QM_FETCH_QUEUE;
-        else if (!qm_entry_may_read(w, slot->entry))
+        else if (!may[asked++])
             slot->got = QM_FETCH_FAILED;
         else if (ring && (r->cold || cold > QM_BATCH_FILES / 4))
             slot->got = QM_FETCH_COLD;

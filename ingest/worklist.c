@@ -378,7 +378,7 @@ const struct qm_source *qm_worklist_source(const struct qm_worklist *w, size_t i
     return &w->entry[idx].source;
 }
 
-void qm_worklist_before_open(struct qm_worklist *w, bool (*before)(void *ctx, const struct qm_source *source), void *ctx)
+void qm_worklist_before_open(struct qm_worklist *w, qm_ingest_before before, void *ctx)
 {
     w->before = before;
     w->before_ctx = ctx;

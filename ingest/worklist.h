@@ -88,7 +88,7 @@ struct qm_worklist {
     size_t pending_dir_len, pending_dir_cap;
     bool stdin_used;
     bool in_turn; /* qm_worklist_in_turn */
-    bool (*before)(void *ctx, const struct qm_source *source); /* qm_worklist_before_open; NULL: none */
+    qm_ingest_before before; /* qm_worklist_before_open; NULL: none */
     void *before_ctx;
 
     _Atomic uint64_t error_count;

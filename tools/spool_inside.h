@@ -55,7 +55,8 @@ struct spool_file {
     const char *label; /* of its source */
     const char *why;  /* for quarantine; under the lock */
     uid_t uid;        /* as it was found */
-    bool taken;
+    bool taken;       /* this and fresh: by the reader whose turn it is to read the file */
+    bool fresh;       /* taken, and nobody looked yet what it is */
     size_t idx;       /* in the worklist */
     uint32_t dir;
     uint32_t source;
@@ -93,6 +94,7 @@ struct qm_spool {
     _Atomic uint64_t other_count;
     _Atomic uint64_t error_count;
     pthread_mutex_t lock; /* what the workers call */
+    pthread_mutex_t take_lock; /* for taking files, one at a time */
     int new_fd;           /* HOME/held/.new-RUN; -1: nothing held yet */
     uint64_t held_count, held_bytes, not_held, not_held_bytes;
     int hold_sys; /* errno of the first that could not be held */

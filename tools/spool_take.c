@@ -152,6 +152,7 @@ qm_err qm_spool_open(struct qm_spool **out, const char *home, const char *run, q
     sp->report = report;
     sp->ctx = ctx;
     pthread_mutex_init(&sp->lock, NULL);
+    pthread_mutex_init(&sp->take_lock, NULL);
     qm_err err = QM_OK;
     if (snprintf(sp->home, sizeof sp->home, "%s", home) >= (int)sizeof sp->home ||
         snprintf(sp->run, sizeof sp->run, "%s", run) >= (int)sizeof sp->run)
@@ -195,6 +196,7 @@ void qm_spool_close(struct qm_spool *sp)
     free(sp->source_slot);
     spool_arena_free(&sp->arena);
     pthread_mutex_destroy(&sp->lock);
+    pthread_mutex_destroy(&sp->take_lock);
     free(sp);
 }
 
@@ -611,20 +613,25 @@ static void not_taken(struct qm_spool *sp, struct spool_dir *d, const char *base
     spool_fail_at(sp, p, d->rel, all ? "" : base, sys, all ? "nothing can be taken from it; its files stay" : "cannot be taken; it stays");
 }
 
-static bool take_from(struct qm_spool *sp, struct spool_dir *d, struct spool_file *f, int from, int to)
+/* Under the lock for it. */
+static void take_from(struct qm_spool *sp, struct spool_dir *d, struct spool_file *f, int from, int to)
+{
+    int taken;
+    if (atomic_load_explicit(&d->shut, memory_order_relaxed))
+        return;
+    while ((taken = renameat(from, f->base, to, f->base)) != 0 && errno == EINTR)
+        ;
+    f->taken = f->fresh = taken == 0;
+    if (taken != 0 && errno != ENOENT) /* gone: its sender took it back */
+        not_taken(sp, d, f->base, errno);
+}
+
+/* Only now it stands still: what was found may have been replaced. True: it is to be read. */
+static bool look_at(struct qm_spool *sp, const struct spool_dir *d, struct spool_file *f, int from, int to)
 {
     const struct spool_place *p = &sp->place[d->place];
     struct stat st;
-    int taken;
-    while ((taken = renameat(from, f->base, to, f->base)) != 0 && errno == EINTR)
-        ;
-    if (taken != 0) {
-        if (errno != ENOENT) /* gone: its sender took it back */
-            not_taken(sp, d, f->base, errno);
-        return false;
-    }
-    f->taken = true;
-    /* Only now it stands still: what was found may have been replaced. */
+    f->fresh = false;
     if (fstatat(to, f->base, &st, AT_SYMLINK_NOFOLLOW) != 0) {
         spool_fail(sp, f->name, errno, "cannot look at it");
         return false;
@@ -645,25 +652,55 @@ static bool take_from(struct qm_spool *sp, struct spool_dir *d, struct spool_fil
     return true;
 }
 
-static bool take_now(void *ctx, const struct qm_source *source)
+/* From a directory that is opened for it. */
+static bool take_alone(struct qm_spool *sp, struct spool_dir *d, struct spool_file *f)
 {
-    struct qm_spool *sp = ctx;
-    const struct spool_name *n = (const void *)(source->name - offsetof(struct spool_name, text));
-    struct spool_file *f = &sp->file[n->file];
-    struct spool_dir *d = &sp->dir[f->dir];
-    if (f->taken || atomic_load_explicit(&d->shut, memory_order_relaxed))
-        return f->taken;
-    if (d->from >= 0 && d->to >= 0)
-        return take_from(sp, d, f, d->from, d->to);
+    if (atomic_load_explicit(&d->shut, memory_order_relaxed))
+        return false;
     int from = open_spool_dir(&sp->place[d->place], d->rel);
     int to = from >= 0 ? open_dir(sp->place[d->place].taken, d->rel) : -1;
-    bool taken = false;
-    if (to >= 0)
-        taken = take_from(sp, d, f, from, to);
-    else if (errno != ENOENT && errno != ELOOP && errno != ENOTDIR) /* its directory is not there any more */
+    if (to >= 0) {
+        pthread_mutex_lock(&sp->take_lock);
+        take_from(sp, d, f, from, to);
+        pthread_mutex_unlock(&sp->take_lock);
+    } else if (errno != ENOENT && errno != ELOOP && errno != ENOTDIR) { /* its directory is not there any more */
         not_taken(sp, d, f->base, errno);
+    }
+    bool good = f->fresh && look_at(sp, d, f, from, to);
     close_dir(from, to);
-    return taken;
+    return good;
+}
+
+static struct spool_file *file_of(struct qm_spool *sp, const struct qm_source *source)
+{
+    const struct spool_name *n = (const void *)(source->name - offsetof(struct spool_name, text));
+    return &sp->file[n->file];
+}
+
+/* The kernel lets one thread at a time rename from one directory to another, and who waits for it spins: 100,000 files of 29 KB in
+ * 100 directories (ext4 with a journal, RAM-hot) took 2.4 s of CPU time with one thread and 4.3 s with two. So one takes what it
+ * will read next, all together, while the others verify. */
+static void take_now(void *ctx, const struct qm_source *const *source, bool *may, size_t count)
+{
+    struct qm_spool *sp = ctx;
+    pthread_mutex_lock(&sp->take_lock);
+    for (size_t i = 0; i < count; i++) {
+        struct spool_file *f = file_of(sp, source[i]);
+        struct spool_dir *d = &sp->dir[f->dir];
+        if (!f->taken && d->from >= 0 && d->to >= 0)
+            take_from(sp, d, f, d->from, d->to);
+    }
+    pthread_mutex_unlock(&sp->take_lock);
+    for (size_t i = 0; i < count; i++) {
+        struct spool_file *f = file_of(sp, source[i]);
+        struct spool_dir *d = &sp->dir[f->dir];
+        if (f->fresh)
+            may[i] = look_at(sp, d, f, d->from, d->to);
+        else if (!f->taken && (d->from < 0 || d->to < 0))
+            may[i] = take_alone(sp, d, f);
+        else
+            may[i] = f->taken;
+    }
 }
 
 /* One file of each source in turn, so that none waits for another's flood. */
