@@ -126,17 +126,33 @@ Test(metrics, go_where_the_policy_says)
     BEGIN();
     GOOD(qm_store_config_set(store, "", "metrics", "none", &fault));
     COMMIT();
-    qm_metrics_tell(store, "run", home_path);
+    qm_metrics_tell(store, "run", home_path, NULL);
     cr_expect_neq(stat(own, &st), 0);
     BEGIN();
     GOOD(qm_store_config_set(store, "", "metrics", path, &fault));
     COMMIT();
-    qm_metrics_tell(store, "run", home_path);
+    qm_metrics_tell(store, "run", home_path, NULL);
     cr_expect_eq(stat(path, &st), 0);
     cr_expect_neq(stat(own, &st), 0);
     BEGIN();
     GOOD(qm_store_config_set(store, "", "metrics", "", &fault));
     COMMIT();
-    qm_metrics_tell(store, "run", home_path);
+    qm_metrics_tell(store, "run", home_path, NULL);
     cr_expect_eq(stat(own, &st), 0);
+}
+
+Test(metrics, go_where_the_command_line_says)
+{
+    struct stat st;
+    char path[100], given[100];
+    snprintf(path, sizeof path, "%s/policy.prom", craft_dir());
+    snprintf(given, sizeof given, "%s/given.prom", craft_dir());
+    BEGIN();
+    GOOD(qm_store_config_set(store, "", "metrics", path, &fault));
+    COMMIT();
+    qm_metrics_tell(store, "run", home_path, "none");
+    cr_expect_neq(stat(path, &st), 0);
+    qm_metrics_tell(store, "run", home_path, given);
+    cr_expect_eq(stat(given, &st), 0);
+    cr_expect_neq(stat(path, &st), 0);
 }

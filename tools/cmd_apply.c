@@ -6,7 +6,6 @@
 
 #include "tools/command.h"
 #include "tools/commit.h"
-#include "tools/metrics.h"
 #include "tools/on_alert.h"
 #include "tools/options.h"
 #include "tools/pipeline.h"
@@ -128,9 +127,6 @@ static qm_err apply(const struct request *q, struct qm_store *s, FILE *in, struc
         err = qm_commit(s, &t->outcomes, 1, &t->run, &options, j, &end, fault);
     if (err != QM_OK)
         return err;
-    struct qm_fault ignored = {0}; /* numbers for others cannot fail what is recorded */
-    if (qm_metrics_write(s, q->home, NULL, &ignored) != QM_OK)
-        fprintf(stderr, "quotemill apply: warning: %s\n", ignored.text);
     return qm_store_publish(s, &built, fault);
 }
 
@@ -165,7 +161,11 @@ static int run_request(const struct request *q)
     if (lock >= 0)
         close(lock);
     if (err == QM_OK && !known)
-        qm_alerts_tell(s, &(struct qm_tell){"apply", q->home, q->on_alert, q->syslog, j.alerts_before});
+        qm_alerts_tell(s, &(struct qm_tell){.command = "apply",
+                                            .home = q->home,
+                                            .on_alert = q->on_alert,
+                                            .syslog = q->syslog,
+                                            .after_no = j.alerts_before});
     qm_outcomes_close(t.outcomes);
     qm_store_close(s);
     return code;

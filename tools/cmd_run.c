@@ -7,7 +7,6 @@
 #include "engine/pool.h"
 #include "tools/command.h"
 #include "tools/commit.h"
-#include "tools/metrics.h"
 #include "tools/on_alert.h"
 #include "tools/options.h"
 #include "tools/setup.h"
@@ -327,12 +326,10 @@ static void tell(struct night *n)
                                  .home = n->q->home,
                                  .on_alert = n->q->on_alert,
                                  .syslog = n->q->syslog,
+                                 .metrics = n->q->metrics,
                                  .after_no = n->judgment.alerts_before};
     struct qm_fault fault = {0};
     if (qm_retention_apply(&n->retention, &fault) != QM_OK)
-        fprintf(stderr, "quotemill run: warning: %s\n", fault.text);
-    if (strcmp(n->q->metrics, "none") != 0 &&
-        qm_metrics_write(n->store, n->q->home, n->q->metrics[0] != '\0' ? n->q->metrics : NULL, &fault) != QM_OK)
         fprintf(stderr, "quotemill run: warning: %s\n", fault.text);
     close(n->lock);
     n->lock = -1;
@@ -368,7 +365,7 @@ int qm_cmd_run(int argc, char **argv)
     static const char *const cryptos[] = {"auto", "openssl", NULL};
     static const char *const ios[] = {"auto", "uring", "read", NULL};
     static const char *const exits[] = {"found", "new", NULL};
-    struct request q = {.io = "auto", .exit = "found", .metrics = "", .workers = qm_setup_cpus(), .audit = 1024};
+    struct request q = {.io = "auto", .exit = "found", .workers = qm_setup_cpus(), .audit = 1024};
     const char *home = NULL;
     const struct qm_option options[] = {
         QM_HOME_OPTION(&home),
@@ -389,7 +386,7 @@ int qm_cmd_run(int argc, char **argv)
         {.name = "audit", .kind = QM_OPT_COUNT, .to = &q.audit, .value = "N",
          .help = "check one in N valid signatures again with OpenSSL (default 1024; 0: none)"},
         {.name = "metrics", .kind = QM_OPT_TEXT, .to = &q.metrics, .value = "FILE",
-         .help = "where the numbers for Prometheus go, 'none' for nowhere (default: HOME/metrics/quotemill.prom)"},
+         .help = "where the numbers for Prometheus go, 'none' for nowhere (default: what the policy metrics says)"},
         {.name = "json", .kind = QM_OPT_FLAG, .to = &q.json, .help = "the run record on standard output"},
         {.name = "verbose", .letter = 'v', .kind = QM_OPT_TALLY, .to = &q.verbose,
          .help = "say what the run did on standard error"},

@@ -248,13 +248,17 @@ qm_err qm_metrics_write(struct qm_store *s, const char *home, const char *path, 
     return err;
 }
 
-void qm_metrics_tell(struct qm_store *s, const char *command, const char *home)
+void qm_metrics_tell(struct qm_store *s, const char *command, const char *home, const char *file)
 {
     const struct qm_policy *policy;
     struct qm_fault fault = {0};
-    qm_err err = qm_store_policy(s, "", 0, &policy, &fault);
-    if (err == QM_OK && strcmp(policy->metrics, "none") != 0)
-        err = qm_metrics_write(s, home, policy->metrics[0] != '\0' ? policy->metrics : NULL, &fault);
+    qm_err err = QM_OK;
+    if (file == NULL) {
+        err = qm_store_policy(s, "", 0, &policy, &fault);
+        file = err == QM_OK ? policy->metrics : NULL;
+    }
+    if (err == QM_OK && strcmp(file, "none") != 0)
+        err = qm_metrics_write(s, home, file[0] != '\0' ? file : NULL, &fault);
     if (err != QM_OK)
         qm_complain(command, &fault);
 }

@@ -9,8 +9,9 @@
 
 struct qm_store;
 
-/* After a run: to where the home's policy says, if anywhere. A failure is said on standard error, and no more comes of it. */
-void qm_metrics_tell(struct qm_store *s, const char *command, const char *home);
+/* After a run, to file: "none": nowhere; NULL: where the home's policy says, if anywhere. A failure is said on standard error, and no
+ * more comes of it. */
+void qm_metrics_tell(struct qm_store *s, const char *command, const char *home, const char *file);
 
 /* path NULL: HOME/metrics/quotemill.prom, its directory made. Outside a transaction, after the run was recorded: its row says the
  * rest. */

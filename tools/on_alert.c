@@ -230,7 +230,7 @@ void qm_alerts_tell(struct qm_store *s, const struct qm_tell *t)
     struct qm_fault fault = {0};
     uint64_t told;
     qm_restored_tell(s, t->command);
-    qm_metrics_tell(s, t->command, t->home);
+    qm_metrics_tell(s, t->command, t->home, t->metrics);
     if (t->syslog && qm_alerts_syslog(s, t->after_no, &fault) != QM_OK)
         qm_complain(t->command, &fault);
     if (t->on_alert != NULL && qm_on_alert_run(s, &o, &told, &fault) != QM_OK)

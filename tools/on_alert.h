@@ -31,6 +31,7 @@ struct qm_tell {
     const char *on_alert; /* NULL: none */
     bool syslog;
     uint64_t after_no;
+    const char *metrics;  /* as qm_metrics_tell takes it */
 };
 void qm_alerts_tell(struct qm_store *s, const struct qm_tell *t);
 
