@@ -39,6 +39,7 @@ struct judge {
 
 /* One record that names an enrolled instance, in the arena it lies in. */
 struct case_of {
+    uint64_t slot; /* r->slot */
     struct qm_result *r;
     struct qm_outcomes *arena;
 };
