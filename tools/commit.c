@@ -203,24 +203,52 @@ static qm_err keep_events(struct qm_store *s, const struct qm_commit_options *o,
     return err == QM_OK && o->missing != NULL ? qm_store_events_settle(s, o->missing, fault) : err;
 }
 
-/* Results are encoded and written by a thread for each arena, beside what the store still has to take. */
-static qm_err write_and_keep(struct qm_store *s, struct qm_outcomes *const *outcomes, unsigned count, const struct qm_commit_options *o,
-                             struct results *results, struct qm_fault *fault)
+struct all_results {
+    struct results *to;
+    struct qm_outcomes *const *outcomes;
+    unsigned count;
+    const struct qm_run *run;
+    _Atomic bool *stop;
+};
+
+/* All of the results, synced; encoded by a thread for each arena. */
+static qm_err write_results(void *arg, struct qm_fault *fault)
 {
+    const struct all_results *a = arg;
     struct writer writer[QM_WORKERS_MAX];
-    void *arg[QM_WORKERS_MAX];
+    void *each[QM_WORKERS_MAX];
     struct qm_pool *pool;
+    for (unsigned i = 0; i < a->count; i++) {
+        writer[i] = (struct writer){a->to, a->outcomes[i], a->stop};
+        each[i] = &writer[i];
+    }
+    qm_err err = qm_pool_start(&pool, a->count, write_outcomes, each, a->stop, fault);
+    if (err == QM_OK)
+        err = qm_pool_join(pool, fault);
+    if (err != QM_OK || atomic_load(a->stop))
+        return err; /* what the store takes failed: there are none */
+    err = results_end(a->to, a->run, fault);
+    return err == QM_OK && a->to->ours ? sync_directory_of(a->to->part, fault) : err;
+}
+
+/* The results, and beside them what the store still has to take; most of the transaction goes to the store's log meanwhile. */
+static qm_err write_and_keep(struct qm_store *s, struct qm_outcomes *const *outcomes, unsigned count, const struct qm_run *run,
+                             const struct qm_commit_options *o, struct results *results, struct qm_fault *fault)
+{
     _Atomic bool stop = false;
+    struct all_results all = {results, outcomes, count, run, &stop};
+    void *arg[1] = {&all};
+    struct qm_pool *pool;
     if (results->fd < 0)
         return keep_events(s, o, fault);
-    for (unsigned i = 0; i < count; i++) {
-        writer[i] = (struct writer){results, outcomes[i], &stop};
-        arg[i] = &writer[i];
-    }
-    qm_err err = qm_pool_start(&pool, count, write_outcomes, arg, &stop, fault);
+    qm_err err = qm_pool_start(&pool, 1, write_results, arg, &stop, fault);
     if (err != QM_OK)
         return err;
     err = keep_events(s, o, fault);
+    if (err == QM_OK)
+        err = qm_store_spill(s, fault);
+    if (err != QM_OK)
+        atomic_store(&stop, true);
     qm_err written = qm_pool_join(pool, err == QM_OK ? fault : NULL);
     return err != QM_OK ? err : written;
 }
@@ -276,11 +304,7 @@ static qm_err record(struct qm_store *s, struct qm_outcomes *const *outcomes, un
     memcpy(run->by_reason, out->by_reason, sizeof run->by_reason);
     err = results_open(results, o, run->run, fault);
     if (err == QM_OK)
-        err = write_and_keep(s, outcomes, count, o, results, fault);
-    if (err == QM_OK && results->fd >= 0)
-        err = results_end(results, run, fault);
-    if (err == QM_OK && results->ours)
-        err = sync_directory_of(results->part, fault);
+        err = write_and_keep(s, outcomes, count, run, o, results, fault);
     return err == QM_OK ? write_row(s, out, run, o, fault) : err;
 }
 

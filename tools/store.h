@@ -28,11 +28,13 @@ const uint8_t *qm_store_home_id(const struct qm_store *s);
 /* One transaction at a time; close without commit undoes it. */
 qm_err qm_store_begin(struct qm_store *s, struct qm_fault *fault) QM_MUST_USE;
 qm_err qm_store_commit(struct qm_store *s, struct qm_fault *fault) QM_MUST_USE;
+/* Writes to the log what the transaction changed so far, so that there is other work beside it, and less for the commit. */
+qm_err qm_store_spill(struct qm_store *s, struct qm_fault *fault) QM_MUST_USE;
 void qm_store_rollback(struct qm_store *s); /* nothing where no transaction is open */
 
 /* A large commit copies what it logged into the file at once. After defer it leaves that to checkpoint, so that there is other
  * work beside the disk's; close then leaves the log where it is, so that no reader waits for it. checkpoint goes as far as no reader
- * needs the old pages, and waits for nobody; what is left, or failed, a later commit does. */
+ * needs the old pages, empties the log where nobody reads, and waits for nobody; what is left, or failed, a later commit does. */
 void qm_store_defer_checkpoint(struct qm_store *s);
 void qm_store_checkpoint(struct qm_store *s);
 

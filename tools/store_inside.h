@@ -31,6 +31,7 @@ enum {
     S_STATEMENT_COUNT
 };
 
+enum { STORE_BUSY_MS = 30000 };
 enum { STORE_SQL_BITS = 9, STORE_SQL_ROOM = 1 << STORE_SQL_BITS };
 
 struct qm_store {

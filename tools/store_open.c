@@ -342,7 +342,7 @@ qm_err qm_store_open(struct qm_store **out, const char *home, bool writable, str
     if (sqlite3_open_v2(path, &s->db, writable ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY, NULL) != SQLITE_OK)
         err = store_fail(s, fault, "opening it");
     if (err == QM_OK) {
-        sqlite3_busy_timeout(s->db, 30000);
+        sqlite3_busy_timeout(s->db, STORE_BUSY_MS);
         if (writable)
             err = store_exec(s,
                              "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA cache_size=-65536;"
@@ -428,6 +428,14 @@ qm_err qm_store_commit(struct qm_store *s, struct qm_fault *fault)
     return err;
 }
 
+qm_err qm_store_spill(struct qm_store *s, struct qm_fault *fault)
+{
+    qm_err err = store_ledger_flush(s, fault);
+    if (err == QM_OK && sqlite3_db_cacheflush(s->db) != SQLITE_OK)
+        err = store_fail(s, fault, "writing its log");
+    return err;
+}
+
 void qm_store_rollback(struct qm_store *s)
 {
     if (!s->in_transaction)
@@ -448,7 +456,13 @@ void qm_store_defer_checkpoint(struct qm_store *s)
 
 void qm_store_checkpoint(struct qm_store *s)
 {
-    sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+    int logged, copied;
+    if (sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_PASSIVE, &logged, &copied) != SQLITE_OK || copied != logged)
+        return;
+    /* Whoever opens the store first reads the whole log, also when all of it is copied: 10 ms after a run of 100,000 records. */
+    sqlite3_busy_timeout(s->db, 0);
+    sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+    sqlite3_busy_timeout(s->db, STORE_BUSY_MS);
 }
 
 qm_err qm_store_count(struct qm_store *s, uint64_t *instances, struct qm_fault *fault)
