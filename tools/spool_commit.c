@@ -11,12 +11,6 @@
 
 enum { DONE_FLUSH = 64 * 1024 };
 
-static const char *rel_of(const struct spool_place *p, const struct spool_file *f)
-{
-    size_t len = strlen(p->path);
-    return f->name + len + (p->path[len - 1] != '/');
-}
-
 static void put_back_unread(struct qm_spool *sp, const struct qm_worklist *w)
 {
     uint32_t at = UINT32_MAX;
@@ -80,7 +74,7 @@ static bool write_done(const struct qm_spool *sp, const struct qm_worklist *w, u
             continue;
         const struct spool_file *f = &sp->file[i];
         const struct qm_source *s = qm_worklist_source(w, f->idx);
-        done_text(&o, rel_of(p, f));
+        done_text(&o, spool_rel(p, f));
         qm_out_u64(&o, s->read_bytes);
         done_text(&o, "");
         done_text(&o, f->name);
@@ -137,6 +131,7 @@ qm_err qm_spool_commit(struct qm_spool *sp, const struct qm_worklist *w, struct 
     }
     if (!spool_held_sync(sp))
         return qm_fail(fault, QM_E_IO, errno, "cannot sync the evidence of unknown instances");
+    spool_forget_begin(sp);
     return QM_OK;
 }
 
@@ -148,6 +143,7 @@ static void let_go(struct spool_place *p)
 
 void qm_spool_finish(struct qm_spool *sp)
 {
+    spool_forget_end(sp);
     struct spool_item *item = sp->file_count != 0 ? reallocarray(NULL, sp->file_count, sizeof *item) : NULL;
     for (uint32_t i = 0; i < sp->place_count; i++) {
         struct spool_place *p = &sp->place[i];
@@ -158,7 +154,7 @@ void qm_spool_finish(struct qm_spool *sp)
             if (!recorded(sp, sp->worklist, f, i))
                 continue;
             const struct qm_source *s = qm_worklist_source(sp->worklist, sp->file[f].idx);
-            item[count++] = (struct spool_item){.rel = rel_of(p, &sp->file[f]), .name = sp->file[f].name, .size = s->read_bytes,
+            item[count++] = (struct spool_item){.rel = spool_rel(p, &sp->file[f]), .name = sp->file[f].name, .size = s->read_bytes,
                                                 .why = sp->file[f].why};
         }
         bool all = sp->file_count == 0 || (item != NULL && spool_dispose(sp, p, p->taken, sp->run, i, p->archive, item, count));
@@ -171,6 +167,7 @@ void qm_spool_finish(struct qm_spool *sp)
 
 void qm_spool_abandon(struct qm_spool *sp)
 {
+    spool_forget_end(sp);
     for (size_t i = 0; i < sp->place_count; i++) {
         struct spool_place *p = &sp->place[i];
         if (p->taken < 0)

@@ -98,6 +98,9 @@ struct qm_spool {
     int new_fd;           /* HOME/held/.new-RUN; -1: nothing held yet */
     uint64_t held_count, held_bytes, not_held, not_held_bytes;
     int hold_sys; /* errno of the first that could not be held */
+    pthread_t forgetter;  /* spool_forget.c */
+    bool forgets;
+    _Atomic bool forget_stop;
 };
 
 /* What becomes of a file that was recorded. */
@@ -107,6 +110,13 @@ struct spool_item {
     uint64_t size;   /* as it was read */
     const char *why; /* quarantine; NULL: removed or archived */
 };
+
+/* The path of a file below its place. */
+static inline const char *spool_rel(const struct spool_place *p, const struct spool_file *f)
+{
+    const size_t len = strlen(p->path);
+    return f->name + len + (p->path[len - 1] != '/');
+}
 
 /* Counts and reports. */
 void spool_fail(struct qm_spool *sp, const char *name, int sys, const char *what);
@@ -153,6 +163,13 @@ bool spool_dispose(struct qm_spool *sp, const struct spool_place *p, int taken, 
                    const struct spool_item *item, size_t count);
 /* After that: what is left goes back, .done and the directory are removed. */
 void spool_end(struct qm_spool *sp, const struct spool_place *p, int taken, const char *run, bool disposed);
+
+/* ---- spool_forget.c ---- */
+
+/* From commit on, in a thread of its own: the page cache lets go of long files that are to be removed, so that removing them is no
+ * more than that. Stopped and waited for by end, as far as it has come. */
+void spool_forget_begin(struct qm_spool *sp);
+void spool_forget_end(struct qm_spool *sp);
 
 /* ---- spool_held.c ---- */
 
