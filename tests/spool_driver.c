@@ -131,6 +131,8 @@ int main(int argc, char **argv)
             err = read_all(sp, w, &fault);
         if (err == QM_OK)
             err = qm_spool_commit(sp, w, &fault);
+        if (err == QM_OK)
+            err = qm_spool_synced(sp, &fault);
         int done = err == QM_OK ? transaction(run) : 0;
         if (done == 1)
             qm_spool_finish(sp);

@@ -143,6 +143,7 @@ static void run_commit(struct run *r)
 {
     struct qm_fault fault = {0};
     cr_assert_eq(qm_spool_commit(r->sp, r->w, &fault), QM_OK, "%s", fault.text);
+    cr_assert_eq(qm_spool_synced(r->sp, &fault), QM_OK, "%s", fault.text);
 }
 
 static void run_close(struct run *r)

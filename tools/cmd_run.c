@@ -193,6 +193,11 @@ static void drop_unread(struct night *n)
     }
 }
 
+static qm_err spool_synced(void *spool, struct qm_fault *fault)
+{
+    return qm_spool_synced(spool, fault);
+}
+
 static qm_err record(struct night *n, struct qm_fault *fault)
 {
     struct qm_commit_options options = {.command = "run",
@@ -203,7 +208,9 @@ static qm_err record(struct night *n, struct qm_fault *fault)
                                         .kept = n->kept,
                                         .kept_count = n->opened,
                                         .missing = &n->missing,
-                                        .retention = &n->retention};
+                                        .retention = &n->retention,
+                                        .ready = spool_synced,
+                                        .ready_ctx = n->spool};
     const struct qm_policy *policy;
     uint64_t bytes;
     qm_err err = qm_spool_commit(n->spool, n->list, fault);

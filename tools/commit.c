@@ -331,6 +331,8 @@ qm_err qm_commit(struct qm_store *s, struct qm_outcomes *const *outcomes, unsign
     if (err != QM_OK)
         return err;
     err = record(s, outcomes, count, run, options, &results, out, fault);
+    if (err == QM_OK && options->ready != NULL)
+        err = options->ready(options->ready_ctx, fault);
     if (err == QM_OK) {
         err = qm_store_commit(s, fault);
         *end = err == QM_OK ? QM_COMMIT_DONE : QM_COMMIT_UNKNOWN;

@@ -20,6 +20,9 @@ struct qm_commit_options {
     unsigned kept_count;
     const struct qm_events_missing *missing; /* NULL where nothing is kept */
     const struct qm_retention *retention;    /* what bounds will remove; NULL: nothing */
+    /* Asked last, before the transaction ends: what it fails is not committed. NULL: nobody is. */
+    qm_err (*ready)(void *ctx, struct qm_fault *fault);
+    void *ready_ctx;
     uint64_t clock_ms;             /* of a stream that may have been verified elsewhere, long ago: the clock here and now; 0: the run's */
     uint64_t quarantined, held, not_held;    /* files; records of unknown instances that are kept, and that there was no room for */
 };

@@ -14,7 +14,7 @@
  *
  * HOME/held keeps the evidence of unknown instances, a file for an id (its name is the id in base64url), and is taken like a spool.
  *
- *   open, add..., recover, take, [the readers], commit, [the transaction], finish or abandon, close
+ *   open, add..., recover, take, [the readers], commit, synced, [the transaction's end], finish or abandon, close
  *
  * Nothing follows a symbolic link below a spool. Failures of single files are reported, counted (qm_spool_errors) and leave the
  * file for the next run. */
@@ -65,10 +65,12 @@ uint64_t qm_spool_quarantined(const struct qm_spool *sp); /* files that are to g
 uint64_t qm_spool_held(const struct qm_spool *sp); /* ids of this run */
 uint64_t qm_spool_not_held(const struct qm_spool *sp, uint64_t *bytes);
 
-/* When the readers are closed and the results are written and synced: files that were not read or could not be are back in their
- * spools, everything else is written down and synced. After an error: abandon. After a transaction of which nobody can say whether
- * it was committed: close, so that the next run's recovery looks. */
+/* When the readers are closed: files that were not read or could not be are back in their spools, and a thread begins to write down
+ * everything else. */
 qm_err qm_spool_commit(struct qm_spool *sp, const struct qm_worklist *w, struct qm_fault *fault) QM_MUST_USE;
+/* Before the transaction ends: what commit began is written and synced. After an error of either: abandon. After a transaction of
+ * which nobody can say whether it was committed: close, so that the next run's recovery looks. */
+qm_err qm_spool_synced(struct qm_spool *sp, struct qm_fault *fault) QM_MUST_USE;
 /* Was this file read whole, so that its results stand? What was not goes back and is read again. name as for qm_spool_source. */
 bool qm_spool_recorded(const struct qm_spool *sp, const struct qm_worklist *w, const char *name);
 /* After the transaction. What cannot be done now is reported and left for the next run's recovery. */

@@ -115,24 +115,48 @@ static bool sync_dirs(const struct qm_spool *sp, uint32_t place)
     return fsync(p->taken) == 0 && fsync(p->fd) == 0;
 }
 
-qm_err qm_spool_commit(struct qm_spool *sp, const struct qm_worklist *w, struct qm_fault *fault)
+/* All that the next run would have to know, on the disk. */
+static qm_err write_down(void *arg, struct qm_fault *fault)
 {
-    if (sp->hold_sys != 0)
-        return qm_fail(fault, QM_E_IO, sp->hold_sys, "cannot hold the evidence of an unknown instance");
-    put_back_unread(sp, w);
-    sp->worklist = w;
+    struct qm_spool *sp = arg;
     for (uint32_t i = 0; i < sp->place_count; i++) {
         if (sp->place[i].taken < 0)
             continue;
-        if (!write_done(sp, w, i))
+        if (!write_done(sp, sp->worklist, i))
             return qm_fail(fault, QM_E_IO, errno, "cannot write what was taken from %.200s", sp->place[i].path);
         if (!sync_dirs(sp, i))
             return qm_fail(fault, QM_E_IO, errno, "cannot sync what was taken from %.200s", sp->place[i].path);
     }
     if (!spool_held_sync(sp))
         return qm_fail(fault, QM_E_IO, errno, "cannot sync the evidence of unknown instances");
-    spool_forget_begin(sp);
     return QM_OK;
+}
+
+qm_err qm_spool_commit(struct qm_spool *sp, const struct qm_worklist *w, struct qm_fault *fault)
+{
+    void *arg[1] = {sp};
+    if (sp->hold_sys != 0)
+        return qm_fail(fault, QM_E_IO, sp->hold_sys, "cannot hold the evidence of an unknown instance");
+    put_back_unread(sp, w);
+    sp->worklist = w;
+    qm_err err = qm_pool_start(&sp->writer, 1, write_down, arg, &sp->writer_stop, fault);
+    if (err == QM_OK)
+        spool_forget_begin(sp);
+    return err;
+}
+
+qm_err qm_spool_synced(struct qm_spool *sp, struct qm_fault *fault)
+{
+    qm_err err = sp->writer != NULL ? qm_pool_join(sp->writer, fault) : QM_OK;
+    sp->writer = NULL;
+    return err;
+}
+
+void spool_threads_end(struct qm_spool *sp)
+{
+    qm_err ignored = qm_spool_synced(sp, NULL);
+    (void)ignored; /* whoever wanted to know has asked */
+    spool_forget_end(sp);
 }
 
 static void let_go(struct spool_place *p)
@@ -143,7 +167,7 @@ static void let_go(struct spool_place *p)
 
 void qm_spool_finish(struct qm_spool *sp)
 {
-    spool_forget_end(sp);
+    spool_threads_end(sp);
     struct spool_item *item = sp->file_count != 0 ? reallocarray(NULL, sp->file_count, sizeof *item) : NULL;
     for (uint32_t i = 0; i < sp->place_count; i++) {
         struct spool_place *p = &sp->place[i];
@@ -167,7 +191,7 @@ void qm_spool_finish(struct qm_spool *sp)
 
 void qm_spool_abandon(struct qm_spool *sp)
 {
-    spool_forget_end(sp);
+    spool_threads_end(sp);
     for (size_t i = 0; i < sp->place_count; i++) {
         struct spool_place *p = &sp->place[i];
         if (p->taken < 0)

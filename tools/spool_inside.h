@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 #include <sys/stat.h>
 
+#include "engine/pool.h"
 #include "tools/spool.h"
 
 #define SPOOL_TAKEN ".taken-"
@@ -98,6 +99,8 @@ struct qm_spool {
     int new_fd;           /* HOME/held/.new-RUN; -1: nothing held yet */
     uint64_t held_count, held_bytes, not_held, not_held_bytes;
     int hold_sys; /* errno of the first that could not be held */
+    struct qm_pool *writer; /* writes down and syncs what was taken; NULL: nobody */
+    _Atomic bool writer_stop;
     pthread_t forgetter;  /* spool_forget.c */
     bool forgets;
     _Atomic bool forget_stop;
@@ -163,6 +166,11 @@ bool spool_dispose(struct qm_spool *sp, const struct spool_place *p, int taken, 
                    const struct spool_item *item, size_t count);
 /* After that: what is left goes back, .done and the directory are removed. */
 void spool_end(struct qm_spool *sp, const struct spool_place *p, int taken, const char *run, bool disposed);
+
+/* ---- spool_commit.c ---- */
+
+/* What works beside the caller from commit on is over. */
+void spool_threads_end(struct qm_spool *sp);
 
 /* ---- spool_forget.c ---- */
 

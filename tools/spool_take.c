@@ -178,7 +178,7 @@ void qm_spool_close(struct qm_spool *sp)
 {
     if (sp == NULL)
         return;
-    spool_forget_end(sp);
+    spool_threads_end(sp);
     for (size_t i = 0; i < sp->place_count; i++) {
         close(sp->place[i].fd);
         if (sp->place[i].taken >= 0)
