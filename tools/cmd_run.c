@@ -7,6 +7,7 @@
 #include "engine/pool.h"
 #include "tools/command.h"
 #include "tools/commit.h"
+#include "tools/metrics.h"
 #include "tools/on_alert.h"
 #include "tools/options.h"
 #include "tools/setup.h"
@@ -227,25 +228,52 @@ static qm_err record(struct night *n, struct qm_fault *fault)
     return err == QM_OK ? qm_commit(n->store, n->outcomes, n->opened, &n->run, &options, &n->judgment, &n->end, fault) : err;
 }
 
-static qm_err finish_spool(void *spool, struct qm_fault *fault)
+/* What a run that is recorded still does, each in a thread of its own. */
+struct aside {
+    void (*work)(struct night *n);
+    struct night *n;
+};
+
+static qm_err do_aside(void *arg, struct qm_fault *fault)
 {
-    (void)fault; /* it reports by itself */
-    qm_spool_finish(spool);
+    const struct aside *a = arg;
+    (void)fault; /* they report by themselves, where it is worth it */
+    a->work(a->n);
     return QM_OK;
 }
 
-/* Recorded: the spool lets go of its files, and beside that the store's log is copied and the table made, as far as it must be. */
+static void finish_spool(struct night *n)
+{
+    qm_spool_finish(n->spool);
+}
+
+/* The store's log into its file, by a connection of its own. */
+static void copy_log(struct night *n)
+{
+    struct qm_store *s;
+    struct qm_fault ignored = {0}; /* a later commit does it */
+    if (qm_store_open(&s, n->q->home, true, &ignored) != QM_OK)
+        return;
+    qm_store_defer_checkpoint(s);
+    qm_store_checkpoint(s);
+    qm_store_close(s);
+}
+
+/* Recorded: the spool lets go of its files, the store's log is copied, and beside that the table is made, as far as it must be, and
+ * the numbers of the run are written. */
 static qm_err settle(struct night *n, bool publish, struct qm_fault *fault)
 {
-    void *spool[1] = {n->spool};
+    struct aside aside[] = {{finish_spool, n}, {copy_log, n}};
+    void *arg[] = {&aside[0], &aside[1]};
     struct qm_pool *pool;
     _Atomic bool stop = false;
     bool built;
-    const bool beside = qm_pool_start(&pool, 1, finish_spool, spool, &stop, NULL) == QM_OK;
+    const bool beside = qm_pool_start(&pool, QM_COUNT(aside), do_aside, arg, &stop, NULL) == QM_OK;
     if (!beside)
-        qm_spool_finish(n->spool);
-    qm_store_checkpoint(n->store);
+        finish_spool(n); /* what a thread that did start has done of it is not done again */
     qm_err err = publish ? qm_store_publish(n->store, &built, fault) : QM_OK;
+    if (err == QM_OK)
+        qm_metrics_tell(n->store, "run", n->q->home, n->q->metrics);
     qm_err finished = beside ? qm_pool_join(pool, err == QM_OK ? fault : NULL) : QM_OK;
     return err != QM_OK ? err : finished;
 }
@@ -333,7 +361,7 @@ static void tell(struct night *n)
                                  .home = n->q->home,
                                  .on_alert = n->q->on_alert,
                                  .syslog = n->q->syslog,
-                                 .metrics = n->q->metrics,
+                                 .metrics = "none", /* they are written */
                                  .after_no = n->judgment.alerts_before};
     struct qm_fault fault = {0};
     if (qm_retention_apply(&n->retention, &fault) != QM_OK)
