@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/inotify.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -507,6 +508,65 @@ Test(spool, long_files_are_read_to_their_end_when_stopped)
     cr_expect_eq(reports, 0, "%s", said);
     run_close(r);
     free(big);
+}
+
+/* Pages of a file that are in the page cache. */
+static size_t cached_pages(const char *rel)
+{
+    unsigned char in[1024];
+    struct stat st;
+    size_t count = 0;
+    int fd = open(at(rel), O_RDONLY | O_CLOEXEC);
+    MUST(fd >= 0 && fstat(fd, &st) == 0);
+    const size_t pages = ((size_t)st.st_size + 4095) / 4096;
+    void *map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
+    MUST(map != MAP_FAILED && pages <= sizeof in && mincore(map, (size_t)st.st_size, in) == 0);
+    for (size_t i = 0; i < pages; i++)
+        count += in[i] & 1;
+    munmap(map, (size_t)st.st_size);
+    close(fd);
+    return count;
+}
+
+/* Two mebibytes that are on the disk. */
+static void put_long(const char *rel, int byte)
+{
+    static char bytes[1 << 21];
+    memset(bytes, byte, sizeof bytes);
+    int fd = open(at(rel), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    MUST(fd >= 0 && write(fd, bytes, sizeof bytes) == (ssize_t)sizeof bytes && fsync(fd) == 0);
+    close(fd);
+}
+
+/* The page cache lets go of a long file before it is removed; not of a short one; and when the run comes to nothing, all is back. */
+Test(spool, long_files_leave_the_page_cache)
+{
+    put_long("control", 'c');
+    int fd = open(at("control"), O_RDONLY | O_CLOEXEC);
+    MUST(fd >= 0 && posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED) == 0);
+    close(fd);
+    const bool lets_go = cached_pages("control") == 0;
+    if (!lets_go)
+        fputs("test_spool: this file system keeps its pages: only that nothing is lost was tested\n", stderr);
+    put_long("spool/long.mpk", 'l');
+    put("spool/short.mpk", "s");
+    struct run *r = run_open("20261127T000000Z-00000001");
+    run_add(r, NULL);
+    run_take(r);
+    run_read(r);
+    run_commit(r);
+    size_t left = 1;
+    for (unsigned i = 0; i < 1000 && lets_go && (left = cached_pages("spool/.taken-20261127T000000Z-00000001/long.mpk")) != 0; i++)
+        nanosleep(&(struct timespec){.tv_nsec = 10 * 1000 * 1000}, NULL);
+    cr_expect(!lets_go || left == 0, "%zu pages are still there", left);
+    cr_expect_eq(cached_pages("spool/.taken-20261127T000000Z-00000001/short.mpk"), 1);
+    qm_spool_abandon(r->sp);
+    run_close(r);
+    struct stat st;
+    cr_expect(stat(at("spool/long.mpk"), &st) == 0 && st.st_size == 1 << 21);
+    cr_expect_eq(strspn(text_of("spool/long.mpk"), "l"), 4095);
+    cr_expect_str_eq(text_of("spool/short.mpk"), "s");
+    cr_expect_str_eq(said, "");
 }
 
 Test(spool, what_is_not_ours_is_left_alone)
