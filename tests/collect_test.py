@@ -5,7 +5,7 @@ that fail in every way.
     collect_test.py QUOTEMILL QUOTEMILL_COLLECT COLLECT_DRIVER [CASE…]
 
 Talks to simulators on the loopback interface only. Exit 77 with one line where swtpm or tpm2-tools are missing."""
-import base64, concurrent.futures, fcntl, hashlib, hmac, json, os, pty, random, re, resource, shutil, socket, statistics, struct, subprocess, sys, tempfile, threading, time, tty
+import base64, concurrent.futures, fcntl, hashlib, hmac, json, os, pty, random, re, resource, shutil, signal, socket, statistics, struct, subprocess, sys, tempfile, threading, time, tty
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import gen_check, swtpm_test
 
@@ -613,6 +613,10 @@ def queue(folder):
     p = m.once(away, '--queue-records', '3')
     check(p.returncode == 1 and '1 of the oldest records are lost' in text(p) and waiting()[:2] == first[1:] and len(waiting()) == 3,
           'at the bound the oldest goes, and that is said', text(p))
+    kept = waiting()
+    full = lambda: (signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024)))
+    p = subprocess.run([COLLECT, 'once', '--state', m.state, '--tcti', m.tcti, '--spool', away, '--log', m.log, '--queue-records', '3'], capture_output=True, preexec_fn=full)
+    check(p.returncode == 3 and waiting() == kept, 'a record that cannot be written takes no place of one that waits', p.returncode, text(p), waiting())
     size = os.path.getsize(f'{m.state}/queue/{waiting()[0]}')
     p = m.once(away, '--queue-mib', '1')
     check(p.returncode == 1 and len(waiting()) == 4, 'within the bytes', text(p))

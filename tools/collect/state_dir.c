@@ -301,6 +301,8 @@ qm_err qm_queue_add(const char *dir, struct qm_span id, struct qm_span record, c
     if (err != QM_OK)
         return err;
     count_up(&w, out);
+    err = qm_spool_deliver(path, id, record, name, fault);
+    /* Only now: what waits is not given up for one that then cannot be written. */
     for (size_t i = 0; err == QM_OK && (out->files >= limits->files || out->bytes > limits->bytes - record.len); i++) {
         if (unlinkat(w.fd, w.entry[i].name, 0) != 0)
             err = qm_fail(fault, QM_E_IO, errno, "cannot make room in the queue");
@@ -308,8 +310,6 @@ qm_err qm_queue_add(const char *dir, struct qm_span id, struct qm_span record, c
         out->bytes -= w.entry[i].bytes;
         out->dropped++;
     }
-    if (err == QM_OK)
-        err = qm_spool_deliver(path, id, record, name, fault);
     out->files++;
     out->bytes += record.len;
     waiting_close(&w);
