@@ -793,6 +793,11 @@ def states(folder):
     check(p.returncode == 0 and new['ak'] != json.loads(line)['ak'] and new['id'] == 'states', '--force makes a new key for the same id', text(p))
     handles = m.tpm('tpm2_getcap', 'handles-persistent').decode()
     check(f'0x{kept:X}' in handles and f'0x{handle:X}' not in handles, 'the old handle was given back', handles)
+    m.tpm('tpm2_changeauth', '-Q', '-c', 'o', 'pass')
+    p = m('init', '--force')
+    check(p.returncode == 3 and 'password' in text(p) and json.loads(m('propose').stdout) == new and m.once(spool).returncode == 0,
+          '--force where the TPM keeps no new key: the old one stays in use', p.returncode, text(p))
+    m.tpm('tpm2_changeauth', '-Q', '-c', 'o', '-p', 'pass')
     p = m('init', '--id', 'other')
     check(p.returncode == 1 and 'this machine is states already' in text(p), 'another id without --force: refused', text(p))
     p = m('init', '--pcrs', '0-3,7,14', '--tag', 'a=1')
