@@ -227,6 +227,22 @@ def credentials(folder):
     for bad in (b'', b'nonsense', b'{', b'[1]', b'\0{}', b'x' * 70000, json.dumps(c).encode()[:-1]):
         p = m('activate', stdin=bad)
         check(p.returncode == 1 and p.stdout == b'' and p.stderr.count(b'\n') == 1, f'refused: {bad[:10]}', p.returncode, text(p))
+    # beside them, challenges that a stranger had made under our id with another key, and rubbish
+    stranger = {**c, 'ak_name': '000b' + '11' * 32, 'challenge': '22' * 16}
+    altered = {**c, 'blob': base64.b64encode(blob).decode()}
+    for before, after in (([stranger], []), ([], [stranger]), (['{', {**c, 'v': 2}, altered], [stranger, 'x' * 70000])):
+        sent = [l if isinstance(l, str) else json.dumps(l) for l in (*before, c, *after)]
+        p = m('activate', stdin='\n'.join(sent).encode())
+        check(p.returncode == 0 and [json.loads(l)['proof'] for l in p.stdout.splitlines()] == [proof(secret, c)] and
+              f'{len(sent) - 1} lines were left' in text(p), f'ours is answered among {len(sent) - 1} that are not right', p.returncode, text(p))
+    slow = subprocess.Popen([COLLECT, 'activate', '--state', m.state, '--tcti', m.tcti], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    slow.stdin.write(json.dumps(c).encode() + b'\n')
+    slow.stdin.flush()
+    time.sleep(1)
+    p = m('once', '--stdout', '--no-log')
+    check(p.returncode == 0, 'while activate waits for who sends the challenges, the machine is measured', p.returncode, text(p))
+    out, _ = slow.communicate()
+    check(slow.returncode == 0 and proof(secret, c).encode() in out, 'and they are answered then')
     check(m('activate', '/nowhere').returncode == 3, 'a file that is not there is an error')
     p = m('activate', stdin=json.dumps({**c, 'expires': 1000}).encode())
     check(p.returncode == 0 and 'expired' in text(p), 'an expired challenge is answered, with a word', text(p))

@@ -30,7 +30,8 @@ struct activate {
     struct qm_json *json;
     struct challenge c;
     uint8_t proof[QM_PROOF_SIZE];
-    uint64_t answered, others; /* lines that were ours; that were not */
+    uint64_t answered, refused, others; /* lines that were ours; that were not right; that were not ours */
+    struct qm_fault first;              /* why one was refused */
 };
 
 /* ---- reading ----------------------------------------------------------------------------------------------------------- */
@@ -143,12 +144,26 @@ static void print(const struct activate *a)
     fwrite(o.p, 1, o.len, stdout);
 }
 
-/* One line. A file may hold the challenges of a whole fleet: those of others are left. */
+/* Asks the TPM. Only meanwhile is the state ours: whoever sends the challenges may let us wait. */
+static qm_err ask(struct activate *a, struct qm_fault *fault)
+{
+    int lock;
+    qm_err err = qm_state_open(a->common.state, false, &lock, fault);
+    if (err == QM_OK)
+        err = qm_tpm_do(a->common.tcti, (unsigned)a->common.timeout_s, job, a, NULL, fault);
+    if (lock >= 0)
+        close(lock);
+    return err;
+}
+
+/* One line. A file may hold the challenges of a whole fleet: those of others are left. So is, with a word, what claims our id and is not
+ * right: whoever proposes another key under it has such a challenge made, and must not keep us from ours. */
 static qm_err answer(struct activate *a, const char *line, size_t len, struct qm_fault *fault)
 {
     struct qm_fault why = {0};
     a->c = (struct challenge){0};
-    qm_err err = qm_json_each(a->json, QM_JSON_OBJECT, line, len, take_member, a, &why);
+    qm_err err = len <= QM_LINE_MAX ? qm_json_each(a->json, QM_JSON_OBJECT, line, len, take_member, a, &why)
+                                    : qm_fail(&why, QM_E_REFUSED, 0, "a line is longer than %d KiB", QM_LINE_MAX / 1024);
     if (err == QM_OK && (!a->c.kind || !a->c.id)) {
         a->others++;
         return QM_OK;
@@ -156,7 +171,12 @@ static qm_err answer(struct activate *a, const char *line, size_t len, struct qm
     if (err == QM_OK)
         err = judge(a, &why);
     if (err == QM_OK)
-        err = qm_tpm_do(a->common.tcti, (unsigned)a->common.timeout_s, job, a, NULL, &why);
+        err = ask(a, &why);
+    if (err == QM_E_REFUSED) {
+        if (a->refused++ == 0)
+            a->first = why;
+        return QM_OK;
+    }
     if (err != QM_OK)
         return qm_fail(fault, err, 0, "%.470s", why.text[0] != '\0' ? why.text : qm_err_text(err));
     print(a);
@@ -170,25 +190,40 @@ static qm_err answer_all(struct activate *a, struct qm_lines *from, struct qm_fa
     size_t len;
     qm_err err = QM_OK;
     while (err == QM_OK && qm_lines_next(from, line, &len))
-        err = len <= QM_LINE_MAX ? answer(a, line, len, fault)
-                                 : qm_fail(fault, QM_E_REFUSED, 0, "a line is longer than %d KiB", QM_LINE_MAX / 1024);
-    if (err == QM_OK && a->answered == 0)
+        err = answer(a, line, len, fault);
+    if (err != QM_OK)
+        return err;
+    if (a->refused != 0 && a->answered == 0) {
+        *fault = a->first;
+        return QM_E_REFUSED;
+    }
+    if (a->refused != 0)
+        qm_collect_note("activate", "%llu lines were left, of the first: %.300s", (unsigned long long)a->refused, a->first.text);
+    if (a->answered == 0)
         err = qm_fail(fault, QM_E_REFUSED, 0, "there is no challenge for %.*s (%llu for others)", (int)a->identity.id_len,
                       (const char *)a->identity.id, (unsigned long long)a->others);
     return err;
 }
 
-static qm_err activate(struct activate *a, const char *path, struct qm_fault *fault)
+static qm_err read_identity(struct activate *a, struct qm_fault *fault)
 {
     bool there;
     int lock;
-    struct qm_lines from = {0};
-    struct qm_fault reading = {0};
     qm_err err = qm_state_open(a->common.state, false, &lock, fault);
     if (err == QM_OK)
         err = qm_identity_read(&a->identity, a->common.state, &there, fault);
     if (err == QM_OK && !there)
         err = qm_fail(fault, QM_E_REFUSED, 0, "there is no key yet: quotemill-collect init");
+    if (lock >= 0)
+        close(lock);
+    return err;
+}
+
+static qm_err activate(struct activate *a, const char *path, struct qm_fault *fault)
+{
+    struct qm_lines from = {0};
+    struct qm_fault reading = {0};
+    qm_err err = read_identity(a, fault);
     if (err == QM_OK)
         err = qm_json_open(&a->json, fault);
     if (err == QM_OK)
@@ -200,8 +235,6 @@ static qm_err activate(struct activate *a, const char *path, struct qm_fault *fa
         err = reading.err;
     }
     qm_json_close(a->json);
-    if (lock >= 0)
-        close(lock);
     return err;
 }
 
@@ -212,7 +245,7 @@ int qm_collect_activate(int argc, char **argv)
     const struct qm_option options[] = {QM_STATE_OPTION(&a.common), QM_TPM_OPTIONS(&a.common)};
     static const struct qm_usage usage = {
         "activate", "[FILE]", "Answers a challenge of quotemill enroll --challenge; the answer goes to standard output.",
-        "FILE (else standard input) may hold challenges of other machines as well: they are left.\n"
+        "FILE (else standard input) may hold challenges of other machines as well: they are left, and so are those for another key.\n"
         "Exit codes: 0 answered, 1 refused, 2 usage, 3 the environment or the TPM failed, 75 another works with the state.\n"};
     struct qm_fault fault = {0};
     int first, code;
