@@ -107,18 +107,24 @@ class Machine(Tpm):
                 'select': [{'bank': 'sha256', 'pcrs': [23]}], 'baselined': [0], 'group': 'its own', 'tags': {'a': 'b'}, **more}
         return {k: v for k, v in line.items() if v is not None}
 
-    def credential(self, challenge, name, kind='rsa'):
-        """TPM2_ActivateCredential; None where the TPM refuses"""
+    def credential(self, challenge, name, kind='rsa', policy=False):
+        """TPM2_ActivateCredential; None where the TPM refuses. policy: the AK is used by a session of an empty policy"""
         write(f'{self.dir}/cred.in', bytes.fromhex('badcc0de00000001') + base64.b64decode(challenge['blob']) + base64.b64decode(challenge['secret']))
         auth = []
         if kind != 'p384':  # the high range lets the EK's empty auth do
             self('tpm2_startauthsession', '--policy-session', '-S', 'session')
             self('tpm2_policysecret', '-Q', '-S', 'session', '-c', 'e')
             auth = ['-P', 'session:session']
+        if policy:
+            self('tpm2_startauthsession', '--policy-session', '-S', 'empty')
+            auth += ['-p', 'session:empty']
         p = subprocess.run(['tpm2_activatecredential', '-Q', '-c', f'{name}.ctx', '-C', f'{kind}.ek', '-i', 'cred.in', '-o', 'cred.out'] + auth,
                            cwd=self.dir, env=self.env, capture_output=True)
         if auth:
             self('tpm2_flushcontext', 'session')
+        if policy:
+            self('tpm2_flushcontext', 'empty')
+        self.why = p.stderr.decode()
         self('tpm2_flushcontext', '-t')
         return read(f'{self.dir}/cred.out') if p.returncode == 0 else None
 
@@ -468,6 +474,23 @@ def waiting_for_lines(lab):
         check(slow.returncode == (line is None), f'and does its work once all is there: {err.decode().splitlines()[-1]}')
 
 
+def key_outside(lab):
+    """a key made outside the TPM, whose public part says that it was made inside: a TPM loads that, and lets nobody use it"""
+    home, m = Home(lab), lab.machine('web-1')
+    m.ek('rsa')
+    tool('openssl', 'genrsa', '-out', f'{m.dir}/soft.key', '2048')
+    modulus = bytes.fromhex(tool('openssl', 'rsa', '-in', f'{m.dir}/soft.key', '-noout', '-modulus').decode().strip().split('=')[1])
+    for what, attributes, policy in (('an empty password', 0x50072, b''), ('a policy that a new session meets', 0x500b2, bytes(32))):
+        tpmt = struct.pack('>HHIH', 1, 0xb, attributes, len(policy)) + policy + struct.pack('>HHHHIH', 0x10, 0x14, 0xb, 2048, 0, 256) + modulus
+        public = struct.pack('>H', len(tpmt)) + tpmt
+        write(f'{m.dir}/soft.pub', public)
+        c, = home.challenges(m.proposal('soft', public))
+        m('tpm2_loadexternal', '-Q', '-C', 'e', '-u', 'soft.pub', '-c', 'soft.ctx')
+        m('tpm2_flushcontext', '-t')
+        check(m.credential(c, 'soft', policy=bool(policy)) is None and '0x12F' in m.why,
+              f'a key outside, with {what}: its credential stays closed, since nothing authorizes')
+
+
 class Forger:
     """Certificates for an EK, good but for one thing."""
     GOOD = {'basicConstraints': 'critical,CA:FALSE', 'keyUsage': 'critical,keyEncipherment', 'extendedKeyUsage': '2.23.133.8.1',
@@ -491,6 +514,12 @@ class Forger:
             tool(*ca, '-revoke', f'{self.dir}/{name}.pem')
         tool(*ca, '-gencrl', *until, '-out', f'{at}.pem')
         return f'{at}.pem'
+
+    def root(self, name, *extensions):
+        adds = ('keyUsage=critical,keyCertSign', *extensions)
+        tool('openssl', 'req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-keyout', f'{self.dir}/{name}.key', '-out', f'{self.dir}/{name}.pem', '-subj', f'/CN={name}',
+             '-days', '30', *(x for e in adds for x in ('-addext', e)))
+        return ['--ca', f'{self.dir}/{name}.pem']
 
     def make(self, public_pem, subject='/CN=web-1', days='30', issuer='ca', digest='-sha256', der=True, name=None, **extensions):
         self.count += 1
@@ -567,6 +596,15 @@ def chains(lab):
                     keyUsage=use)
         between = tool('openssl', 'x509', '-in', f'{forger.dir}/{name}.pem', '-outform', 'DER')
         home.refused('invalid CA', with_certs(forger.make(pem, issuer=name), between), f'a leaf that plays CA ({name})', given=given)
+    ca = dict(subject='/CN=middle', extendedKeyUsage=None, subjectAltName=None, keyUsage='critical,keyCertSign', basicConstraints='critical,CA:TRUE')
+    short = forger.root('short', 'basicConstraints=critical,CA:TRUE,pathlen:0')
+    between = forger.make(None, name='below', issuer='short', **ca)
+    home.refused('path length', with_certs(forger.make(pem, issuer='below'), between), 'a CA below one that may have none', given=short)
+    narrow = forger.root('narrow', 'basicConstraints=critical,CA:TRUE', 'nameConstraints=critical,permitted;DNS:ours.example')
+    leaf = forger.make(pem, issuer='narrow', subject='/O=x', subjectAltName='critical,dirName:tpm,DNS:web-1.theirs.example')
+    home.refused('permitted subtree', with_certs(leaf), 'a name that its CA may not give', given=narrow)
+    forger.make(None, name='old', **{**ca, 'days': '-1'})
+    home.refused('expired', with_certs(forger.make(pem, issuer='old')), 'a CA that has expired', given=['--ca', f'{forger.dir}/old.pem'])
     home.refused('exactly one in DER', with_certs(forger.make(pem) + b'\0'), 'something behind a certificate', given=given)
     home.refused('exactly one in DER', with_certs(b'\x30\x03\x02\x01'), 'half a certificate', given=given)
     home.refused('more than 8', with_certs(*[b'0'] * 9), 'nine certificates', given=given)
@@ -690,6 +728,20 @@ def hostile_lines(lab):
 
 # ---- keys by certificates ----
 
+def names(lab):
+    """which subjects name an id: one common name or a DNS name, byte for byte"""
+    m, forger = lab.machine('web-1'), Forger(f'{lab.folder}/forger4')
+    ak = m.ak('names')
+    m('tpm2_readpublic', '-Q', '-c', 'rsa.ek', '-f', 'pem', '-o', 'ek.pem')
+    m('tpm2_flushcontext', '-t')
+    for subject, dns, id, bound in (('/O=x/CN=a', '', 'a', True), ('/O=x', ',DNS:a.example', 'a.example', True), ('/CN=a/CN=b', '', 'a', False), ('/CN=A', '', 'a', False),
+                                    ('/CN=a ', '', 'a', False), ('/O=x', ',DNS:*.example', 'a.example', False), ('/O=a', '', 'a', False)):
+        home, cert = Home(lab), forger.make(f'{m.dir}/ek.pem', subject=subject, subjectAltName='critical,dirName:tpm' + dns)
+        c, = home.challenges(m.proposal(id, ak, ek_cert=[b64(cert)]), given=['--ca', f'{forger.dir}/ca.pem'])
+        got = home.counts('--answer', '-', lines=[m.answer(c, 'names')])
+        check((got['new'], got['pending']) == ((1, 0) if bound else (0, 1)), f'{subject}{dns} {"names" if bound else "does not name"} {id}')
+
+
 def ak_certificates(lab):
     m, forger = lab.machine('web-1'), Forger(f'{lab.folder}/forger3')
     home, given = Home(lab), ['--ca', f'{lab.folder}/forger3/ca.pem']
@@ -783,7 +835,7 @@ def backup(lab):
 
 
 TESTS = (every_ek, evidence, pending, two_claim_one_id, operator_list, defaults, keys_of_other_kinds, other_ek, challenges_misused,
-         one_tpm_many_claims, retired, waiting_for_lines, chains, templates, claims, weaker, hostile_lines, ak_certificates, secrets, backup)
+         one_tpm_many_claims, retired, waiting_for_lines, key_outside, chains, names, templates, claims, weaker, hostile_lines, ak_certificates, secrets, backup)
 
 
 def main():
