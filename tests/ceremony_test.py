@@ -459,17 +459,18 @@ def waiting_for_lines(lab):
     home, m = Home(lab), lab.machine('web-1')
     p = m.proposal('db-1', m.ak('slow'))
     c, = home.challenges(p)
-    for args, line in ((['--challenge', *lab.ca.given], {**p, 'id': 'db-2'}), (['--answer'], m.answer(c, 'slow')), (['--ak-cert', '--ca', lab.ca.root], None),
-                       ([], {'id': 'plain', 'ak': p['ak']})):
-        slow = subprocess.Popen([lab.quotemill, 'enroll', '--home', home.path, *args, '-'], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    for args, line in ((['enroll', '--challenge', *lab.ca.given], {**p, 'id': 'db-2'}), (['enroll', '--answer'], m.answer(c, 'slow')),
+                       (['enroll', '--ak-cert', '--ca', lab.ca.root], None), (['enroll'], {'id': 'plain', 'ak': p['ak']}),
+                       (['hold', '--until', '1d', '--reason', 'x'], 'plain'), (['retire', '--reason', 'x'], 'plain')):
+        slow = subprocess.Popen([lab.quotemill, args[0], '--home', home.path, *args[1:], '-'], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                 stderr=subprocess.PIPE)
         if line is not None:
-            slow.stdin.write(json.dumps(line).encode() + b'\n')
+            slow.stdin.write((line if isinstance(line, str) else json.dumps(line)).encode() + b'\n')
             slow.stdin.flush()
         time.sleep(0.5)
         began = time.monotonic()
         home('config', 'set', 'learn', 'first')
-        check(time.monotonic() - began < 5, f'enroll {" ".join(args[:1])} that waits for its sender lets others write')
+        check(time.monotonic() - began < 5, f'{" ".join(args[:2])} that waits for its sender lets others write')
         out, err = slow.communicate()
         check(slow.returncode == (line is None), f'and does its work once all is there: {err.decode().splitlines()[-1]}')
 

@@ -1,13 +1,16 @@
 /* hold: parks machines; retire: takes them out. */
-#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <time.h>
 
 #include "codec/emit.h"
 #include "tools/command.h"
+#include "tools/line_read.h"
 #include "tools/moment_read.h"
 #include "tools/options.h"
 #include "tools/store_retire.h"
+
+enum { IDS_MAX = 256 << 20 /* bytes of standard input: two million of the longest ids */ };
 
 struct ask {
     const char *command;
@@ -19,23 +22,26 @@ struct ask {
     char tag_key[256];
     const char *tag_value;
     uint64_t until_ms, older_ms;
+    char *text; /* standard input, where one of the ids is "-" */
+    size_t text_len;
 };
 
 /* ---- which ones ------------------------------------------------------------------------------------------------------- */
 
-/* Ids from standard input, one a line. */
-static qm_err read_ids(struct qm_store *s, struct qm_slots *l, struct qm_fault *fault)
+/* Ids, one a line. */
+static qm_err add_ids(struct qm_store *s, struct qm_slots *l, const char *text, size_t text_len, struct qm_fault *fault)
 {
-    char line[QM_ID_MAX + 2];
     qm_err err = QM_OK;
-    while (err == QM_OK && fgets(line, sizeof line, stdin) != NULL) {
-        const size_t len = strcspn(line, "\n");
-        if (line[len] != '\n' && len == sizeof line - 1)
+    for (const char *line = text, *end = text + text_len; err == QM_OK && line < end;) {
+        const char *stop = memchr(line, '\n', (size_t)(end - line));
+        const size_t len = (size_t)((stop != NULL ? stop : end) - line);
+        if (len > QM_ID_MAX)
             return qm_fail(fault, QM_E_REFUSED, 0, "a line of standard input is longer than an id");
         if (len != 0)
             err = qm_slots_add_id(s, l, line, len, fault);
+        line = stop != NULL ? stop + 1 : end;
     }
-    return err == QM_OK && ferror(stdin) ? qm_fail(fault, QM_E_IO, errno, "cannot read standard input") : err;
+    return err;
 }
 
 static qm_err pick(const struct ask *a, struct qm_store *s, struct qm_slots *l, struct qm_fault *fault)
@@ -43,7 +49,7 @@ static qm_err pick(const struct ask *a, struct qm_store *s, struct qm_slots *l, 
     const char *key = a->tag != NULL ? a->tag_key : NULL;
     qm_err err = QM_OK;
     for (int i = 0; err == QM_OK && i < a->id_count; i++)
-        err = strcmp(a->ids[i], "-") == 0 ? read_ids(s, l, fault) : qm_slots_add_id(s, l, a->ids[i], strlen(a->ids[i]), fault);
+        err = strcmp(a->ids[i], "-") == 0 ? add_ids(s, l, a->text, a->text_len, fault) : qm_slots_add_id(s, l, a->ids[i], strlen(a->ids[i]), fault);
     if (err == QM_OK && a->id_count == 0)
         err = qm_slots_add_tag(s, l, key, a->tag_value, fault);
     return err == QM_OK ? qm_slots_narrow(s, l, key, a->tag_value, a->older_ms, fault) : err;
@@ -105,16 +111,30 @@ static qm_err act(const struct ask *a, struct qm_store *s, struct qm_slots *l, s
     return err;
 }
 
-static int run(const struct ask *a)
+/* All of it before the store is locked: who types ids, or sends them slowly, keeps no run waiting. */
+static qm_err read_ids(struct ask *a, struct qm_fault *fault)
+{
+    for (int i = 0; i < a->id_count && a->text == NULL; i++) {
+        qm_err err = strcmp(a->ids[i], "-") == 0 ? qm_file_read("-", IDS_MAX, &a->text, &a->text_len, fault) : QM_OK;
+        if (err != QM_OK)
+            return err;
+    }
+    return QM_OK;
+}
+
+static int run(struct ask *a)
 {
     struct qm_store *s = NULL;
     struct qm_fault fault = {0};
     struct qm_slots slots = {0};
-    qm_err err = qm_store_open(&s, qm_home_path(a->home), true, &fault);
+    qm_err err = read_ids(a, &fault);
+    if (err == QM_OK)
+        err = qm_store_open(&s, qm_home_path(a->home), true, &fault);
     if (err == QM_OK)
         err = act(a, s, &slots, &fault);
     qm_slots_close(&slots);
     qm_store_close(s);
+    free(a->text);
     int code = err == QM_OK ? QM_EXIT_OK : qm_complain(a->command, &fault);
     int flushed = qm_stdout_close(a->command);
     return flushed != QM_EXIT_OK ? flushed : code;
