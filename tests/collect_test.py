@@ -710,6 +710,13 @@ def freshness(folder):
         check(p.returncode == 3 and 'holds no beacon' in text(p) and p.stdout == b'', f'no beacon: {content[-4:]}', text(p))
     p = m('once', '--stdout', '--no-log', '--beacon', '/nowhere')
     check(p.returncode == 3 and 'No such file' in text(p), 'a beacon that is away is an error', text(p))
+    os.mkfifo(f'{m.dir}/pipe')
+    for path in (f'{m.dir}/pipe', '/dev/zero', m.dir):
+        try:
+            p = m('once', '--stdout', '--no-log', '--beacon', path, timeout=20)
+            check(p.returncode == 3 and 'no regular file' in text(p), f'a beacon that is no file ({path}) is an error', text(p))
+        except subprocess.TimeoutExpired:
+            check(False, f'a beacon that is no file ({path}) keeps nobody waiting')
     m.close()
 
 

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "codec/emit.h"
@@ -16,8 +17,14 @@ qm_err qm_extra_beacon(const char *file, struct qm_span id, uint8_t extra[32], s
     static const char label[] = "quotemill-beacon-v1";
     char hex[2 * QM_BEACON_SIZE + 1];
     uint8_t text[sizeof label - 1 + QM_BEACON_SIZE + QM_ID_MAX];
-    const int fd = open(file, O_RDONLY | O_CLOEXEC);
+    struct stat st;
+    const int fd = open(file, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     ssize_t n = 0, len = 0;
+    /* Somebody else has fetched it: it must not be a pipe that lets us wait. */
+    if (fd >= 0 && (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))) {
+        close(fd);
+        return qm_fail(fault, QM_E_FORMAT, 0, "the beacon %.200s is no regular file", file);
+    }
     while (fd >= 0 && len < (ssize_t)sizeof hex && (n = read(fd, hex + len, sizeof hex - (size_t)len)) > 0)
         len += n;
     const int sys = errno;
