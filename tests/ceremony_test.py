@@ -505,12 +505,12 @@ class Forger:
         tool('openssl', 'req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-keyout', f'{folder}/ca.key', '-out', f'{folder}/ca.pem', '-subj', '/CN=forger', '-days',
              '30', '-addext', 'basicConstraints=critical,CA:TRUE', '-addext', 'keyUsage=critical,keyCertSign,cRLSign')
 
-    def crl(self, *revoked, until=('-crldays', '30')):
+    def crl(self, *revoked, until=('-crldays', '30'), issuer='ca'):
         self.count += 1
         at = f'{self.dir}/crl{self.count}'
         write(f'{at}.index', '')
         write(f'{at}.conf', f'[ca]\ndefault_ca=d\n[d]\ndatabase={at}.index\ndefault_md=sha256\n')
-        ca = ['openssl', 'ca', '-config', f'{at}.conf', '-cert', f'{self.dir}/ca.pem', '-keyfile', f'{self.dir}/ca.key']
+        ca = ['openssl', 'ca', '-config', f'{at}.conf', '-cert', f'{self.dir}/{issuer}.pem', '-keyfile', f'{self.dir}/{issuer}.key']
         for name in revoked:
             tool(*ca, '-revoke', f'{self.dir}/{name}.pem')
         tool(*ca, '-gencrl', *until, '-out', f'{at}.pem')
@@ -606,6 +606,12 @@ def chains(lab):
     home.refused('permitted subtree', with_certs(leaf), 'a name that its CA may not give', given=narrow)
     forger.make(None, name='old', **{**ca, 'days': '-1'})
     home.refused('expired', with_certs(forger.make(pem, issuer='old')), 'a CA that has expired', given=['--ca', f'{forger.dir}/old.pem'])
+    # a CA that the machine sends, and that was revoked
+    between = forger.make(None, name='stolen', **{**ca, 'subject': '/CN=stolen', 'keyUsage': 'critical,keyCertSign,cRLSign'})
+    of_stolen = with_certs(forger.make(pem, issuer='stolen'), between)
+    lists = ['--crl', forger.crl(issuer='stolen'), '--crl', forger.crl()]
+    check(len(home.challenges(of_stolen, given=given + lists)) == 1, 'a CA between that is in no list')
+    home.refused('between was revoked', of_stolen, 'one that is', given=given + lists + ['--crl', forger.crl('stolen')])
     home.refused('exactly one in DER', with_certs(forger.make(pem) + b'\0'), 'something behind a certificate', given=given)
     home.refused('exactly one in DER', with_certs(b'\x30\x03\x02\x01'), 'half a certificate', given=given)
     home.refused('more than 8', with_certs(*[b'0'] * 9), 'nine certificates', given=given)

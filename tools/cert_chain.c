@@ -189,6 +189,26 @@ static int on_error(int ok, X509_STORE_CTX *c)
     return ok;
 }
 
+/* OpenSSL asks for the leaf only, or for every certificate up to the anchor, which has no list where it is not a root. So of what stands
+ * between: is it in a list of its issuer that was given? A list that is out of date
+ * counts as well: who gives it means what it says. */
+static bool middle_revoked(X509_STORE_CTX *c)
+{
+    STACK_OF(X509) *chain = X509_STORE_CTX_get0_chain(c);
+    bool revoked = false;
+    for (int i = 1; i + 1 < sk_X509_num(chain); i++) {
+        X509 *x = sk_X509_value(chain, i);
+        STACK_OF(X509_CRL) *lists = X509_STORE_CTX_get1_crls(c, X509_get_issuer_name(x));
+        for (int j = 0; j < sk_X509_CRL_num(lists); j++) {
+            X509_REVOKED *entry;
+            X509_CRL *list = sk_X509_CRL_value(lists, j);
+            revoked |= X509_CRL_get0_by_cert(list, &entry, x) == 1 && X509_CRL_verify(list, X509_get0_pubkey(sk_X509_value(chain, i + 1))) == 1;
+        }
+        sk_X509_CRL_pop_free(lists, X509_CRL_free);
+    }
+    return revoked;
+}
+
 /* all: the leaf first. what: "EK", "AK". What stands between leaf and anchor must be a CA's by basicConstraints: OpenSSL 3 asks that of
  * every certificate but the last. */
 static qm_err verify(const struct qm_trust *t, STACK_OF(X509) *all, const char *what, struct qm_fault *fault)
@@ -210,6 +230,8 @@ static qm_err verify(const struct qm_trust *t, STACK_OF(X509) *all, const char *
     if (X509_verify_cert(c) != 1)
         err = qm_fail(fault, QM_E_REFUSED, 0, "the %s's certificate does not verify: %s", what,
                       X509_verify_cert_error_string(X509_STORE_CTX_get_error(c)));
+    else if (t->crls && middle_revoked(c))
+        err = qm_fail(fault, QM_E_REFUSED, 0, "the %s's certificate does not verify: a CA's certificate between was revoked", what);
     X509_STORE_CTX_free(c);
     ERR_clear_error();
     return err;

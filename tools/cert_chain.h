@@ -2,7 +2,8 @@
  * endorsement key (TCG EK Credential Profile for TPM 2.0, section 3.2) or an attestation key. Together with ek_public.c, credential.c
  * and ak_read.c all that is done with X.509 and public keys outside the engine.
  *
- * Nothing is fetched. Whether a leaf was revoked is asked of the CRLs that the operator gives; without one it is not asked. */
+ * Nothing is fetched. Whether a leaf was revoked is asked of the CRLs that the operator gives, and so is a CA between it and the anchor
+ * where there is a list of its issuer; without a CRL it is not asked. */
 #ifndef QM_CERT_CHAIN_H
 #define QM_CERT_CHAIN_H
 
