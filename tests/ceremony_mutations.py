@@ -10,16 +10,17 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import ceremony_test, rule_mutations
 
 CHAIN, CEREMONY, CHALLENGE, ENROLL, OBJECTION, STORE, EK = (f'tools/{n}.c' for n in (
-    'cert_chain', 'ceremony', 'ceremony_challenge', 'store_enroll', 'store_objection', 'store_ceremony', 'ek_public'))
+    'ceremony/cert_chain', 'ceremony/ceremony', 'ceremony/ceremony_challenge', 'store/store_enroll', 'store/store_objection',
+    'store/store_ceremony', 'ceremony/ek_public'))
 
 # A test of ceremony_test.py -> (what is taken out, file, its text, what stands there instead).
 MUTATIONS = {
     'every_ek': [
         ('the credential is for this Name', CHALLENGE, 'err = qm_credential_make(ek, ak, credential, &wrapped, fault);',
          'err = qm_credential_make(ek, &ek->name, credential, &wrapped, fault);'),
-        ('the label of the seed has its NUL', 'tools/credential.c', 'OSSL_PARAM_octet_string(OSSL_ASYM_CIPHER_PARAM_OAEP_LABEL, label, sizeof label)',
+        ('the label of the seed has its NUL', 'tools/ceremony/credential.c', 'OSSL_PARAM_octet_string(OSSL_ASYM_CIPHER_PARAM_OAEP_LABEL, label, sizeof label)',
          'OSSL_PARAM_octet_string(OSSL_ASYM_CIPHER_PARAM_OAEP_LABEL, label, sizeof label - 1)'),
-        ('the EK\'s point is part of the seed', 'tools/credential.c', '(struct qm_span){point + 1, bytes}, ek->public.a, seed);',
+        ('the EK\'s point is part of the seed', 'tools/ceremony/credential.c', '(struct qm_span){point + 1, bytes}, ek->public.a, seed);',
          '(struct qm_span){point + 1, bytes}, ek->public.b, seed);'),
         ('the certificate\'s subject names the instance', CEREMONY, 'if (names != NULL && qm_cert_names_has(names, id))', 'if (names != NULL && id.len == 0)'),
     ],
@@ -44,9 +45,9 @@ MUTATIONS = {
          'qm_err err = QM_OK;\n    bound = NULL;'),
     ],
     'defaults': [
-        ('the group picks the line', 'tools/ceremony_given.c', 'else if (qm_span_eq((struct qm_span){e->group, e->group_len}, wanted)) {', 'else if (!found) {'),
+        ('the group picks the line', 'tools/ceremony/ceremony_given.c', 'else if (qm_span_eq((struct qm_span){e->group, e->group_len}, wanted)) {', 'else if (!found) {'),
         ('a default has no id', 'tools/enrolment.c', 'if (l->defaults && (f == F_ID || f == F_AK || f == F_SCHEME))', 'if (l->defaults && f == F_AK)'),
-        ('--tag goes over a line\'s', 'tools/ceremony_given.c', 'if (qm_span_eq(tag_key(m->tags[i]), item->key))', 'if (tag_key(m->tags[i]).len == 0)'),
+        ('--tag goes over a line\'s', 'tools/ceremony/ceremony_given.c', 'if (qm_span_eq(tag_key(m->tags[i]), item->key))', 'if (tag_key(m->tags[i]).len == 0)'),
     ],
     'keys_of_other_kinds': [
         ('the AK is restricted', 'tools/ak_read.c', '{QM_TPMA_RESTRICTED,', '{0 * QM_TPMA_RESTRICTED + QM_TPMA_SIGN,'),
@@ -60,7 +61,7 @@ MUTATIONS = {
         ('... and until it expires', CEREMONY, 'if (ch->until_ms <= qm_store_now_ms(c->store))', 'if (ch->until_ms == 0)'),
         ('... under its id', CEREMONY, '!qm_span_eq(ch->id, (struct qm_span){x->a->id, x->a->id_len}) || ', ''),
         ('... with the right proof', CEREMONY, ' || memcmp(digest, ch->proof_digest, sizeof digest) != 0', ''),
-        ('the proof is of this id', 'tools/answer.c', 'memcpy(text + len, id.p, id.len);', 'memset(text + len, 0, id.len);'),
+        ('the proof is of this id', 'tools/ceremony/answer.c', 'memcpy(text + len, id.p, id.len);', 'memset(text + len, 0, id.len);'),
         ('an expired one is removed', STORE, 'DELETE FROM challenge WHERE until_ms <= ?1', 'DELETE FROM challenge WHERE until_ms <= 0 * ?1'),
         ('what waits expires', STORE, '"SELECT " COLUMNS " FROM challenge WHERE state = 1 AND until_ms > ?1 AND id = ?2"',
          '"SELECT " COLUMNS " FROM challenge WHERE state = 1 AND ?1 > 0 AND id = ?2"'),
@@ -106,15 +107,15 @@ MUTATIONS = {
         ('a plain file\'s is counted', ENROLL, '++*options->weaker;', ';'),
     ],
     'hostile_lines': [
-        ('a line has its cap', 'tools/ceremony_read.c', 'if (len > QM_LINE_MAX)', 'if (len > 2 * QM_LINE_MAX)'),
-        ('a key stands once', 'tools/ceremony_read.c', 'if ((r->seen & 1u << which) != 0)', 'if (which > 99)'),
-        ('a line is of its kind', 'tools/ceremony_read.c', 'return item->kind == QM_JSON_TEXT && qm_span_eq(item->text, kind) ? QM_OK',
+        ('a line has its cap', 'tools/ceremony/ceremony_read.c', 'if (len > QM_LINE_MAX)', 'if (len > 2 * QM_LINE_MAX)'),
+        ('a key stands once', 'tools/ceremony/ceremony_read.c', 'if ((r->seen & 1u << which) != 0)', 'if (which > 99)'),
+        ('a line is of its kind', 'tools/ceremony/ceremony_read.c', 'return item->kind == QM_JSON_TEXT && qm_span_eq(item->text, kind) ? QM_OK',
          'return item->kind == QM_JSON_TEXT && kind.len != 0 ? QM_OK'),
     ],
     'ak_certificates': [
         ('extended key usage is an AK\'s', CHAIN, 'if (why == NULL && extended_use(leaf, OID_AK_CERTIFICATE) == OTHER)', 'if (why != NULL)'),
         ('its chain is verified', CHAIN, 'err = why == NULL ? verify(t, all, "AK", fault) : refuse(fault, why);', 'err = why == NULL ? QM_OK : refuse(fault, why);'),
-        ('a certificate takes no EK away', 'tools/store_open.c', "ek = ifnull(?7, ek),", "ek = ?7,"),
+        ('a certificate takes no EK away', 'tools/store/store_open.c', "ek = ifnull(?7, ek),", "ek = ?7,"),
         ('one of several DNS names is no id', CEREMONY, '(!n->name[0].dns || n->count == 1)', '(!n->name[0].dns || n->count != 0)'),
     ],
     'secrets': [
@@ -132,8 +133,8 @@ MUTATIONS = {
          'DELETE FROM challenge WHERE ek = ?1 AND id = ?2 AND state = 9'),
     ],
     'retired': [
-        ('retiring ends what was begun', 'tools/store_retire.c', 'id FROM instance WHERE slot = ?1) AND state <> 2', 'id FROM instance WHERE slot = ?1) AND state = 9'),
-        ('... under this id', 'tools/store_retire.c', 'DELETE FROM challenge WHERE id = (SELECT id FROM instance WHERE slot = ?1) AND',
+        ('retiring ends what was begun', 'tools/store/store_retire.c', 'id FROM instance WHERE slot = ?1) AND state <> 2', 'id FROM instance WHERE slot = ?1) AND state = 9'),
+        ('... under this id', 'tools/store/store_retire.c', 'DELETE FROM challenge WHERE id = (SELECT id FROM instance WHERE slot = ?1) AND',
          'DELETE FROM challenge WHERE ?1 >= 0 AND'),
     ],
     'waiting_for_lines': [

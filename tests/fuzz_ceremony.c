@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "codec/text.h"
-#include "tools/ceremony_read.h"
+#include "tools/ceremony/ceremony_read.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 
 #include "tests/craft.h"
-#include "tools/store.h"
+#include "tools/store/store.h"
 
 static char home_path[512];
 static struct qm_store *store;

@@ -16,13 +16,13 @@ BELOW = {'codec': {'codec'}, 'engine': {'engine', 'codec'}, 'ingest': {'ingest',
 # Headers of libraries, and of what only some may do; who may include them. The first pattern that fits a header decides.
 HOMES = [
     ('tss2/*', ['tools/collect/tpm_*']),
-    ('sqlite3.h', ['tools/store_*', 'tools/json_read.c']),
+    ('sqlite3.h', ['tools/store/*', 'tools/json_read.c']),
     ('liburing*', ['ingest/ring_reader.c']),
     ('xxh*.h', ['engine/table_format.h']),
     ('cbor.h', ['tools/corim_read.c', 'tests/test_corim.c']),
-    ('msgpack*', ['codec/emit.c', 'tools/gen_machine.h', 'tools/result_read.c']),
-    ('openssl/*', ['engine/kernel/openssl_*', 'engine/kernel/oracle.c', 'engine/kernel/key.c', 'tools/ak_read.c', 'tools/answer.c', 'tools/cert_chain.c', 'tools/credential.c', 'tools/ek_public.c',
-                   'tools/gen_*']),
+    ('msgpack*', ['codec/emit.c', 'tools/gen/gen_machine.h', 'tools/result_read.c']),
+    ('openssl/*', ['engine/kernel/openssl_*', 'engine/kernel/oracle.c', 'engine/kernel/key.c', 'tools/ak_read.c', 'tools/ceremony/answer.c', 'tools/ceremony/cert_chain.c', 'tools/ceremony/credential.c', 'tools/ceremony/ek_public.c',
+                   'tools/gen/*']),
     ('*intrin.h', ['engine/kernel/*']),
     ('cpuid.h', ['engine/kernel/cpu.c']),
     ('pthread.h', ['engine/*', 'ingest/*', 'tools/*']),
@@ -96,6 +96,14 @@ def meeting(tree):
         seen = {name.split('/')[0] for _, ours, name in includes(tree.text[path]) if ours}
         if {'engine', 'ingest'} <= seen and path.split('/')[1].split('.')[0] not in ('pipeline', 'framing'):
             yield f'{path}: engine and ingest meet in the pipeline only'
+
+
+def inside(tree):
+    """What the files of one folder share stays there."""
+    for path in tree.c_files():
+        for number, ours, name in includes(tree.text[path]):
+            if ours and name.endswith('_inside.h') and os.path.dirname(name) != os.path.dirname(path):
+                yield f'{path}:{number}: "{name}" is for {os.path.dirname(name)}/ only'
 
 
 def libraries(tree):
@@ -193,7 +201,7 @@ def words(tree):
                     yield f'{path}:{number}: {what}: {pattern.search(line).group()}'
 
 
-RULES = [arrows, meeting, libraries, names, guards, calls, dead, prefix, text, words]
+RULES = [arrows, meeting, inside, libraries, names, guards, calls, dead, prefix, text, words]
 
 # ---- each rule can fail: what to put where, for the rule to see it ----
 
@@ -216,6 +224,7 @@ def rename(path, to):
 
 
 DOCTORED = [
+    (inside, add('tools/cmd_run.c', '#include "tools/store/store_inside.h"\n')),
     (arrows, add('engine/pool.c', '#include "ingest/ingest.h"\n')),
     (arrows, add('ingest/reader.c', '#include "engine/verify.h"\n')),
     (arrows, add('codec/text.c', '#include "engine/verify.h"\n')),

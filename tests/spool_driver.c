@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "tools/spool.h"
+#include "tools/spool/spool.h"
 
 enum { LINES_MAX = 1 << 20 };
 

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #include "tests/craft.h"
-#include "tools/store_alerts.h"
+#include "tools/store/store_alerts.h"
 
 enum { DAY = 24 * 3600 * 1000, HOUR = 3600 * 1000 };
 #define NOW 1800000000000ull

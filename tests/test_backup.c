@@ -5,9 +5,9 @@
 
 #include "tests/homes.h"
 #include "tools/home_check.h"
-#include "tools/store_backup.h"
-#include "tools/store_health.h"
-#include "tools/store_ledger.h"
+#include "tools/store/store_backup.h"
+#include "tools/store/store_health.h"
+#include "tools/store/store_ledger.h"
 
 /* The system's, but for what kind of file system it says that it is. */
 static bool over_the_network;

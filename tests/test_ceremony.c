@@ -6,7 +6,7 @@
 
 #include "codec/text.h"
 #include "tests/craft.h"
-#include "tools/ceremony_read.h"
+#include "tools/ceremony/ceremony_read.h"
 #include "tools/weaker.h"
 
 #define ONES   "1111111111111111111111111111111111111111111111111111111111111111"

@@ -1,6 +1,6 @@
 /* Policies: what they are by default, who may differ, what is refused, and what moves the table. */
 #include "tests/homes.h"
-#include "tools/store_config.h"
+#include "tools/store/store_config.h"
 
 TestSuite(config, .init = home_make, .fini = home_end);
 

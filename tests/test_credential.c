@@ -12,7 +12,7 @@
 
 #include "codec/text.h"
 #include "tests/craft.h"
-#include "tools/credential.h"
+#include "tools/ceremony/credential.h"
 
 static struct qm_fault fault;
 

@@ -6,8 +6,8 @@
 
 #include "engine/compare.h"
 #include "tests/craft.h"
-#include "tools/store_decisions.h"
-#include "tools/store_ledger.h"
+#include "tools/store/store_decisions.h"
+#include "tools/store/store_ledger.h"
 
 static char home[512];
 static struct qm_store *store;

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 #include "tests/craft.h"
-#include "tools/answer.h"
+#include "tools/ceremony/answer.h"
 #include "tools/enrolment.h"
 
 static struct qm_enrolment *e;

@@ -4,9 +4,9 @@
 #include <openssl/x509v3.h>
 #include <stdio.h>
 
-#include "tools/gen_efi.h"
-#include "tools/gen_image.h"
-#include "tools/gen_rand.h"
+#include "tools/gen/gen_efi.h"
+#include "tools/gen/gen_image.h"
+#include "tools/gen/gen_rand.h"
 #include "tools/json_read.h"
 
 static void make(size_t image, bool updated, size_t events, size_t bytes, struct qm_gen_template *t)

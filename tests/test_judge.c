@@ -1,14 +1,14 @@
-/* The judgment (tools/judge.h), rule by rule, on outcomes made by hand: what the workers, or a stream, would have found. */
+/* The judgment (tools/judge/judge.h), rule by rule, on outcomes made by hand: what the workers, or a stream, would have found. */
 #include <unistd.h>
 
 #include "engine/compare.h"
 #include "tests/homes.h"
 #include "tools/commit.h"
-#include "tools/store_config.h"
-#include "tools/store_decisions.h"
-#include "tools/store_ledger.h"
-#include "tools/store_run.h"
-#include "tools/store_sets.h"
+#include "tools/store/store_config.h"
+#include "tools/store/store_decisions.h"
+#include "tools/store/store_ledger.h"
+#include "tools/store/store_run.h"
+#include "tools/store/store_sets.h"
 
 enum { MINUTE = 60 * 1000, HOUR = 60 * MINUTE, DAY = 24 * HOUR };
 #define SELECT ",\"select\":[{\"bank\":\"sha256\",\"pcrs\":[0,4,5]}]"

@@ -4,8 +4,8 @@
 
 #include "tests/homes.h"
 #include "tools/metrics.h"
-#include "tools/store_config.h"
-#include "tools/store_ledger.h"
+#include "tools/store/store_config.h"
+#include "tools/store/store_ledger.h"
 
 static char text[65536];
 

@@ -1,10 +1,10 @@
 /* Parking machines and taking them out; sets given and ended by hand, with what follows of it; beacons in the store. */
 #include "tests/homes.h"
-#include "tools/store_alerts.h"
-#include "tools/store_baseline.h"
-#include "tools/store_beacon.h"
-#include "tools/store_ledger.h"
-#include "tools/store_retire.h"
+#include "tools/store/store_alerts.h"
+#include "tools/store/store_baseline.h"
+#include "tools/store/store_beacon.h"
+#include "tools/store/store_ledger.h"
+#include "tools/store/store_retire.h"
 
 TestSuite(retire, .init = home_make, .fini = home_end);
 

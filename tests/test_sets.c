@@ -2,8 +2,8 @@
  * again. */
 #include "engine/compare.h"
 #include "tests/homes.h"
-#include "tools/store_ledger.h"
-#include "tools/store_sets.h"
+#include "tools/store/store_ledger.h"
+#include "tools/store/store_sets.h"
 
 static struct qm_live_sets live;
 

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "tests/craft.h"
-#include "tools/spool.h"
+#include "tools/spool/spool.h"
 
 /* A home with a spool, and what the tests do to it. Contents are texts: nothing here looks into records. */
 static char home[512];

@@ -2,8 +2,8 @@
 #include <inttypes.h>
 
 #include "tests/homes.h"
-#include "tools/store_ledger.h"
-#include "tools/store_status.h"
+#include "tools/store/store_ledger.h"
+#include "tools/store/store_status.h"
 
 #define MINUTE 60000ull
 #define HOUR   (60 * MINUTE)

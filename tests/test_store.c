@@ -11,8 +11,8 @@
 #include "engine/kernel/ec_comb.h"
 #include "engine/kernel/key.h"
 #include "tests/craft.h"
-#include "tools/store.h"
-#include "tools/store_ledger.h"
+#include "tools/store/store.h"
+#include "tools/store/store_ledger.h"
 
 static char home[512];
 static struct qm_store *store;

@@ -1,6 +1,6 @@
 /* An alert as the contract's object (section 5). */
 #include "codec/emit.h"
-#include "tools/store_alerts.h"
+#include "tools/store/store_alerts.h"
 
 static void number(struct qm_emit *e, const char *key, uint64_t v)
 {

@@ -3,7 +3,7 @@
 #define QM_ALERT_SHOW_H
 
 #include "tools/show.h"
-#include "tools/store_alerts.h"
+#include "tools/store/store_alerts.h"
 
 struct qm_json;
 

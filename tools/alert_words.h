@@ -2,7 +2,7 @@
 #ifndef QM_ALERT_WORDS_H
 #define QM_ALERT_WORDS_H
 
-#include "tools/store_alerts.h"
+#include "tools/store/store_alerts.h"
 
 enum qm_severity { QM_SEVERITY_LOW = 2, QM_SEVERITY_MEDIUM = 3, QM_SEVERITY_HIGH = 4 }; /* OCSF's severity_id */
 enum qm_severity qm_alert_severity(enum qm_alert_kind k);

@@ -4,7 +4,7 @@
 
 #include "codec/text.h"
 #include "tools/json_read.h"
-#include "tools/store_baseline.h"
+#include "tools/store/store_baseline.h"
 
 enum { QM_BASELINE_JSON_MAX = 32 * 1024, QM_BASELINE_LINE_MAX = 32 * 1024 };
 

@@ -14,7 +14,7 @@
 #include "tools/moment_read.h"
 #include "tools/ocsf.h"
 #include "tools/options.h"
-#include "tools/store_decisions.h"
+#include "tools/store/store_decisions.h"
 
 enum verb { LIST, SHOW, IGNORE, ACCEPT, REOPEN, ACK, VERB_COUNT };
 static const char *const verbs[] = {"list", "show", "ignore", "accept", "reopen", "ack"};

@@ -10,7 +10,7 @@
 #include "tools/options.h"
 #include "tools/pipeline.h"
 #include "tools/result_read.h"
-#include "tools/store_run.h"
+#include "tools/store/store_run.h"
 
 struct request {
     const char *home, *file, *on_alert;

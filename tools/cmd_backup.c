@@ -7,7 +7,7 @@
 #include "tools/commit.h"
 #include "tools/options.h"
 #include "tools/show.h"
-#include "tools/store_backup.h"
+#include "tools/store/store_backup.h"
 
 static void say_json(const char *kind, const char *file, const struct qm_backup *b)
 {

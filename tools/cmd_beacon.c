@@ -4,7 +4,7 @@
 #include "codec/emit.h"
 #include "tools/command.h"
 #include "tools/options.h"
-#include "tools/store_beacon.h"
+#include "tools/store/store_beacon.h"
 
 static void show_json(const struct qm_beacon_row *b)
 {

@@ -5,7 +5,7 @@
 #include "tools/command.h"
 #include "tools/options.h"
 #include "tools/show.h"
-#include "tools/store_config.h"
+#include "tools/store/store_config.h"
 
 static const char command[] = "config";
 

@@ -7,8 +7,8 @@
 #include "tools/command.h"
 #include "tools/finding.h"
 #include "tools/options.h"
-#include "tools/store_health.h"
-#include "tools/store_status.h"
+#include "tools/store/store_health.h"
+#include "tools/store/store_status.h"
 
 /* ---- what the store says of runs and policies -------------------------------------------------------------------------- */
 

@@ -6,9 +6,9 @@
 
 #include "codec/emit.h"
 #include "engine/pool.h"
-#include "tools/ceremony.h"
+#include "tools/ceremony/ceremony.h"
 #include "tools/command.h"
-#include "tools/store_config.h"
+#include "tools/store/store_config.h"
 
 /* Lines are taken in chunks: their ids are read by all workers side by side, the store says which lines it knows, the rest is
  * parsed by all workers (keys and their constants are most of the work), and what was parsed goes into the store in order. */

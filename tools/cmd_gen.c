@@ -12,10 +12,10 @@
 
 #include "codec/text.h"
 #include "tools/command.h"
-#include "tools/gen_fleet.h"
-#include "tools/gen_image.h"
-#include "tools/gen_keys.h"
-#include "tools/gen_round.h"
+#include "tools/gen/gen_fleet.h"
+#include "tools/gen/gen_image.h"
+#include "tools/gen/gen_keys.h"
+#include "tools/gen/gen_round.h"
 #include "tools/options.h"
 
 enum {

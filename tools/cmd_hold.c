@@ -8,7 +8,7 @@
 #include "tools/line_read.h"
 #include "tools/moment_read.h"
 #include "tools/options.h"
-#include "tools/store_retire.h"
+#include "tools/store/store_retire.h"
 
 enum { IDS_MAX = 256 << 20 /* bytes of standard input: two million of the longest ids */ };
 

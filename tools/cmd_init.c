@@ -3,7 +3,7 @@
 #include "tools/command.h"
 #include "tools/options.h"
 #include "codec/text.h"
-#include "tools/store.h"
+#include "tools/store/store.h"
 
 int qm_cmd_init(int argc, char **argv)
 {

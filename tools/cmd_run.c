@@ -11,9 +11,9 @@
 #include "tools/on_alert.h"
 #include "tools/options.h"
 #include "tools/setup.h"
-#include "tools/spool.h"
-#include "tools/store_beacon.h"
-#include "tools/store_run.h"
+#include "tools/spool/spool.h"
+#include "tools/store/store_beacon.h"
+#include "tools/store/store_run.h"
 
 struct request {
     const char *home, *archive, *results, *crypto, *io, *exit, *on_alert, *metrics;

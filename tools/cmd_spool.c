@@ -8,7 +8,7 @@
 #include "codec/text.h"
 #include "tools/command.h"
 #include "tools/options.h"
-#include "tools/spool.h"
+#include "tools/spool/spool.h"
 
 /* One byte more than a record may have, so that what is longer is seen. */
 static qm_err read_stdin(uint8_t *to, size_t *len, struct qm_fault *fault)

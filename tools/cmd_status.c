@@ -4,7 +4,7 @@
 #include "tools/command.h"
 #include "tools/fleet_show.h"
 #include "tools/options.h"
-#include "tools/store_status.h"
+#include "tools/store/store_status.h"
 
 static const char command[] = "status";
 

@@ -8,7 +8,7 @@
 #include "tools/command.h"
 #include "tools/options.h"
 #include "tools/setup.h"
-#include "tools/store_beacon.h"
+#include "tools/store/store_beacon.h"
 
 struct request {
     const char *home, *format, *crypto, *io, *files0;

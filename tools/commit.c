@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "engine/pool.h"
-#include "tools/store_run.h"
+#include "tools/store/store_run.h"
 
 enum { BUFFER = 256 * 1024, PATH_ROOM = 4096 + 320 };
 static const char unfinished[] = ".part"; /* behind the name of results whose run is not committed */

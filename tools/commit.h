@@ -7,7 +7,7 @@
 #define QM_COMMIT_H
 
 #include "tools/event_keep.h"
-#include "tools/judge.h"
+#include "tools/judge/judge.h"
 #include "tools/retention.h"
 
 struct qm_commit_options {

@@ -13,7 +13,7 @@
 #define QM_EVENT_KEEP_H
 
 #include "engine/verify.h"
-#include "tools/store_events.h"
+#include "tools/store/store_events.h"
 
 enum {
     QM_EVENT_KEEP_BYTES = 4 << 20, /* of lists, a worker */

@@ -3,7 +3,7 @@
 #define QM_FLEET_SHOW_H
 
 #include "tools/show.h"
-#include "tools/store_status.h"
+#include "tools/store/store_status.h"
 
 /* What a machine is shown by; counts it too. */
 struct qm_one_ask {

@@ -5,7 +5,7 @@
 #include "codec/eventnames.h"
 #include "tools/fleet_show.h"
 #include "tools/json_read.h"
-#include "tools/store_events.h"
+#include "tools/store/store_events.h"
 
 enum { LINE_MAX_BYTES = 256 * 1024 };
 

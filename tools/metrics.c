@@ -7,7 +7,7 @@
 
 #include "tools/json_read.h"
 #include "tools/options.h"
-#include "tools/store_status.h"
+#include "tools/store/store_status.h"
 #include "tools/whole_file.h"
 
 struct metrics {

@@ -3,7 +3,7 @@
 #include <ctype.h>
 #include <stdint.h>
 
-#include "tools/store_config.h"
+#include "tools/store/store_config.h"
 
 /* A number of exactly so many digits, between min and max. */
 static bool digits(const char **p, unsigned count, unsigned min, unsigned max, unsigned *value)

@@ -3,7 +3,7 @@
 #ifndef QM_OCSF_H
 #define QM_OCSF_H
 
-#include "tools/store_alerts.h"
+#include "tools/store/store_alerts.h"
 
 #define QM_OCSF_VERSION "1.7.0" /* of the schema */
 

@@ -14,7 +14,7 @@
 #include "tools/alert_words.h"
 #include "tools/metrics.h"
 #include "tools/options.h"
-#include "tools/store_backup.h"
+#include "tools/store/store_backup.h"
 
 /* ---- the command -------------------------------------------------------------------------------------------------- */
 

@@ -3,7 +3,7 @@
 #ifndef QM_ON_ALERT_H
 #define QM_ON_ALERT_H
 
-#include "tools/store_alerts.h"
+#include "tools/store/store_alerts.h"
 
 enum { QM_ON_ALERT_LIMIT_MS = 30 * 1000, QM_ON_ALERT_LINES = 10000, QM_SYSLOG_LINES = 100 };
 

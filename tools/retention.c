@@ -3,7 +3,7 @@
 #include <stdio.h>
 
 #include "codec/emit.h"
-#include "tools/store.h"
+#include "tools/store/store.h"
 
 static const char *const names[QM_KEPT_KINDS] = {
     [QM_TRIM_QUARANTINE] = "quarantine", [QM_TRIM_HELD] = "held", [QM_TRIM_ARCHIVE] = "archive", [QM_TRIM_RESULTS] = "results"};

@@ -3,8 +3,8 @@
 #ifndef QM_RETENTION_H
 #define QM_RETENTION_H
 
-#include "tools/spool.h"
-#include "tools/store_config.h"
+#include "tools/spool/spool.h"
+#include "tools/store/store_config.h"
 
 enum { QM_KEPT_KINDS = 4 };
 

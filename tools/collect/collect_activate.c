@@ -4,7 +4,7 @@
 #include <unistd.h>
 
 #include "codec/emit.h"
-#include "tools/answer.h"
+#include "tools/ceremony/answer.h"
 #include "tools/collect/collect.h"
 #include "tools/collect/identity.h"
 #include "tools/collect/state_dir.h"

@@ -10,7 +10,7 @@
 #include "tools/collect/evidence_make.h"
 #include "tools/collect/state_dir.h"
 #include "tools/log_read.h"
-#include "tools/spool.h"
+#include "tools/spool/spool.h"
 
 enum { RANDOM_EXTRA = 32 };
 

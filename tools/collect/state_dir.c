@@ -13,7 +13,7 @@
 #include "codec/emit.h"
 #include "tools/json_read.h"
 #include "tools/line_read.h"
-#include "tools/spool.h"
+#include "tools/spool/spool.h"
 #include "tools/whole_file.h"
 
 /* Two calls that meet wait for each other a little, since most take less than that. */

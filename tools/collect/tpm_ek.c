@@ -5,7 +5,7 @@
 #include "codec/cursor.h"
 #include "tools/collect/tpm_inside.h"
 #include "tools/collect/tpm_nv.h"
-#include "tools/ek_profile.h"
+#include "tools/ceremony/ek_profile.h"
 
 #define CHAIN_FIRST 0x01c00100u /* profile 2.2.1.5: certificates of the chain */
 #define CHAIN_LAST  0x01c001ffu
