@@ -60,7 +60,7 @@ def fill(home, count, now):
              hashlib.sha256(b'%d' % s).digest(), enrolled, enrolled, 1) for s in range(1, count + 1))
     db.executemany('INSERT INTO instance(slot, id, ak, profile, require_log, grp, tags, line, enrolled_ms, changed_ms, generation)'
                    ' VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)', rows)
-    db.execute("INSERT INTO ak_history SELECT slot, 1, enrolled_ms, NULL, 'bench', 'file', 0 FROM instance")
+    db.execute("INSERT INTO ak_history(slot, ak, since_ms, who, how) SELECT slot, 1, enrolled_ms, 'bench', 'file' FROM instance")
     for block in range(count // BLOCK + 1):
         entries = []
         for slot in range(block * BLOCK, (block + 1) * BLOCK):

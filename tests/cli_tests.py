@@ -341,11 +341,13 @@ class Tests:
             p = subprocess.Popen([self.program, 'alerts', *args], cwd=place, env=env, stdin=side, stderr=side,
                                  stdout=side if out else subprocess.PIPE)
             os.close(side)
-            os.write(main, answer)
             shown = b''
             try:
                 while more := os.read(main, 65536):
                     shown += more
+                    if answer and shown.endswith(b'[y/N] '):  # not before: its echo would stand in the middle of the question
+                        os.write(main, answer)
+                        answer = b''
             except OSError:
                 pass  # the other side is closed
             os.close(main)

@@ -811,6 +811,8 @@ def states(folder):
     check(m('init').returncode == 0, 'and it is mended')
     # --force: a new key, the old handle is free again
     p = m('init', '--force', '--key', 'rsa2048')
+    if p.returncode != 0:
+        raise SystemExit(f'FAIL init --force: exit {p.returncode}: {text(p)}')
     new = json.loads(p.stdout)
     kept = json.load(open(f'{m.state}/identity.json'))['handle']
     check(p.returncode == 0 and new['ak'] != json.loads(line)['ak'] and new['id'] == 'states', '--force makes a new key for the same id', text(p))
