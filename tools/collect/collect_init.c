@@ -99,6 +99,7 @@ static qm_err compare_wish(const struct init *in, struct qm_fault *fault)
 static qm_err settle(struct init *in, struct qm_fault *fault)
 {
     struct qm_identity *i = &in->now;
+    const bool said = in->id != NULL || in->id_from != NULL;
     uint8_t id[QM_ID_MAX];
     size_t len = 0;
     qm_err err = qm_identity_read(i, in->common.state, &in->known, fault);
@@ -106,7 +107,7 @@ static qm_err settle(struct init *in, struct qm_fault *fault)
         err = QM_OK; /* damaged: a new one */
         in->known = false;
     }
-    if (err == QM_OK && (!in->known || in->force || in->id != NULL || in->id_from != NULL))
+    if (err == QM_OK && (said || !in->known))
         err = choose_id(in, id, &len, fault);
     if (err != QM_OK)
         return err;
@@ -123,7 +124,7 @@ static qm_err settle(struct init *in, struct qm_fault *fault)
     if (!in->known) {
         *i = (struct qm_identity){.pcrs = QM_PCRS_DEFAULT, .id_len = len};
         memcpy(i->id, id, len);
-        if (in->id == NULL && in->replaces) { /* a new key for the same machine */
+        if (!said && in->replaces) { /* a new key for the same machine */
             i->id_len = in->old.id_len;
             memcpy(i->id, in->old.id, i->id_len);
         }
