@@ -7,7 +7,7 @@
  * Public inputs: nothing here is constant time.
  *
  * The kernel's file defines before the inclusion: v8, RADIX, DIGITS_MAX and struct work, what its products need on their way; and after
- * it size_of, declared below. */
+ * it square(), multiply() and reduce(), RSA_ROUTINES for each size, the table sizes[], and RSA_KERNEL. */
 #include "engine/kernel/kernel.h"
 
 /* Everything below is inlined so that lengths and rows are constants. Under a sanitizer the checks of code so large would take the
@@ -425,3 +425,33 @@ static void verify(void *memory, struct qm_sig_job *const *jobs, size_t count)
     if (s->queued != 0)
         pss_flush(s, z->bits / 8);
 }
+
+/* The routines of a size: square(), multiply() and reduce() of the kernel, so that L is a constant in each. */
+#define RSA_ROUTINES(BITS, L)                                                                                                      \
+    static __attribute__((noinline)) void square_##BITS(struct batch *b, v8 *out, const v8 *a)                                     \
+    {                                                                                                                              \
+        square(b, a, L);                                                                                                           \
+        reduce(b, out, L);                                                                                                         \
+    }                                                                                                                              \
+    static __attribute__((noinline)) void multiply_##BITS(struct batch *b, v8 *out, const v8 *a, const v8 *y)                      \
+    {                                                                                                                              \
+        multiply(b, a, y, L);                                                                                                      \
+        reduce(b, out, L);                                                                                                         \
+    }
+
+/* The kernel that has the sizes of sizes[], by signature class. */
+#define RSA_KERNEL(SYMBOL, NAME)                                                                                                   \
+    static const struct size *size_of(enum qm_sig_class sig_class)                                                                 \
+    {                                                                                                                              \
+        return &sizes[sig_class];                                                                                                  \
+    }                                                                                                                              \
+    const struct qm_sig_kernel SYMBOL = {                                                                                          \
+        .name = NAME,                                                                                                              \
+        .cpu = QM_CPU_AVX512 | QM_CPU_IFMA512 | QM_CPU_VBMI,                                                                       \
+        .classes = 1u << QM_SIG_RSA2048 | 1u << QM_SIG_RSA3072 | 1u << QM_SIG_RSA4096,                                             \
+        .lanes = LANES,                                                                                                            \
+        .scratch_size = scratch_size,                                                                                              \
+        .init = init_scratch,                                                                                                      \
+        .close = close_scratch,                                                                                                    \
+        .verify = verify,                                                                                                          \
+    }

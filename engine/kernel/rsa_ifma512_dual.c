@@ -276,19 +276,10 @@ static void to_montgomery(struct batch *b, const struct size *z)
     z->multiply(b, b->base, s, b->x);
 }
 
-#define SIZE(BITS, L)                                                                                                              \
-    _Static_assert(RADIX * (L) >= (BITS) + 32 && (L) <= DIGITS_MAX, "size");                                                       \
-    _Static_assert((L) % ROWS == 0 && (L) >= (2 + PER_LINK) * ROWS, "strips");                                                     \
-    static __attribute__((noinline)) void square_##BITS(struct batch *b, v8 *out, const v8 *a)                                     \
-    {                                                                                                                              \
-        square(b, a, L);                                                                                                           \
-        reduce(b, out, L);                                                                                                         \
-    }                                                                                                                              \
-    static __attribute__((noinline)) void multiply_##BITS(struct batch *b, v8 *out, const v8 *a, const v8 *y)                      \
-    {                                                                                                                              \
-        multiply(b, a, y, L);                                                                                                      \
-        reduce(b, out, L);                                                                                                         \
-    }
+#define SIZE(BITS, L)                                                           \
+    _Static_assert(RADIX * (L) >= (BITS) + 32 && (L) <= DIGITS_MAX, "size");    \
+    _Static_assert((L) % ROWS == 0 && (L) >= (2 + PER_LINK) * ROWS, "strips");  \
+    RSA_ROUTINES(BITS, L)
 SIZE(2048, 40)
 SIZE(3072, 60)
 SIZE(4096, 80)
@@ -300,18 +291,4 @@ static const struct size sizes[] = {
     [QM_SIG_RSA4096] = {4096, 80, 2 * RADIX, to_montgomery, square_4096, multiply_4096},
 };
 
-static const struct size *size_of(enum qm_sig_class sig_class)
-{
-    return &sizes[sig_class];
-}
-
-const struct qm_sig_kernel qm_sig_rsa_ifma512_dual = {
-    .name = "avx512ifma2",
-    .cpu = QM_CPU_AVX512 | QM_CPU_IFMA512 | QM_CPU_VBMI,
-    .classes = 1u << QM_SIG_RSA2048 | 1u << QM_SIG_RSA3072 | 1u << QM_SIG_RSA4096,
-    .lanes = LANES,
-    .scratch_size = scratch_size,
-    .init = init_scratch,
-    .close = close_scratch,
-    .verify = verify,
-};
+RSA_KERNEL(qm_sig_rsa_ifma512_dual, "avx512ifma2");
