@@ -28,7 +28,7 @@ struct line {
 struct job {
     struct qm_store *store;
     struct qm_enroll_options options;
-    uint64_t lines, taken_new, taken_changed, keys_replaced, same, refused, weaker;
+    uint64_t lines, enrolled[QM_ENROLLED_COUNT], refused, weaker; /* enrolled: by enum qm_enrolled */
     bool progress;
     bool begun; /* its transaction */
     unsigned worker_count;
@@ -93,15 +93,13 @@ static qm_err apply(struct job *j, struct line *l)
     if (err != QM_OK)
         return err;
     if (l->known) {
-        j->same++;
+        j->enrolled[QM_ENROLLED_SAME]++;
         return QM_OK;
     }
     err = qm_store_enroll(j->store, l->enrolment, l->digest, &j->options, &what, &l->fault);
     if (err != QM_OK)
         return err;
-    j->taken_new += what == QM_ENROLLED_NEW;
-    j->taken_changed += what == QM_ENROLLED_CHANGED;
-    j->keys_replaced += what == QM_ENROLLED_KEY_REPLACED;
+    j->enrolled[what]++;
     return QM_OK;
 }
 
@@ -167,6 +165,7 @@ static qm_err take_file(struct job *j, const char *name, struct qm_fault *fault)
 
 static void say(const struct job *j, uint64_t instances, uint64_t shared, bool json)
 {
+    const uint64_t *n = j->enrolled;
     if (json) {
         char text[1024];
         struct qm_out o = qm_out_init(text, sizeof text);
@@ -175,10 +174,10 @@ static void say(const struct job *j, uint64_t instances, uint64_t shared, bool j
             const char *key;
             uint64_t value;
         } numbers[] = {{"lines", j->lines},
-                       {"new", j->taken_new},
-                       {"changed", j->taken_changed},
-                       {"keys_replaced", j->keys_replaced},
-                       {"unchanged", j->same},
+                       {"new", n[QM_ENROLLED_NEW]},
+                       {"changed", n[QM_ENROLLED_CHANGED]},
+                       {"keys_replaced", n[QM_ENROLLED_KEY_REPLACED]},
+                       {"unchanged", n[QM_ENROLLED_SAME]},
                        {"refused", j->refused},
                        {"weaker", j->weaker},
                        {"instances", instances},
@@ -198,8 +197,8 @@ static void say(const struct job *j, uint64_t instances, uint64_t shared, bool j
     }
     fprintf(stderr,
             "quotemill enroll: %llu lines: %llu new, %llu changed, %llu keys replaced, %llu unchanged, %llu refused; %llu instances\n",
-            (unsigned long long)j->lines, (unsigned long long)j->taken_new, (unsigned long long)j->taken_changed,
-            (unsigned long long)j->keys_replaced, (unsigned long long)j->same, (unsigned long long)j->refused,
+            (unsigned long long)j->lines, (unsigned long long)n[QM_ENROLLED_NEW], (unsigned long long)n[QM_ENROLLED_CHANGED],
+            (unsigned long long)n[QM_ENROLLED_KEY_REPLACED], (unsigned long long)n[QM_ENROLLED_SAME], (unsigned long long)j->refused,
             (unsigned long long)instances);
     if (j->weaker != 0)
         fprintf(stderr, "quotemill enroll: %llu lines weaken what was asked of their instance (status ID says in what)\n",

@@ -54,9 +54,7 @@ qm_err qm_ceremony_enroll(struct qm_ceremony *c, struct qm_span line, const stru
     qm_err err = qm_store_enroll(c->store, c->enrolment, digest, &options, &what, fault);
     if (err != QM_OK)
         return err;
-    c->taken_new += what == QM_ENROLLED_NEW;
-    c->taken_changed += what == QM_ENROLLED_CHANGED;
-    c->keys_replaced += what == QM_ENROLLED_KEY_REPLACED;
+    c->enrolled[what]++;
     return QM_OK;
 }
 
@@ -435,9 +433,9 @@ static void say(const struct qm_ceremony *c)
         bool always;
     } numbers[] = {{"lines", NULL, c->lines, true},
                    {"challenges", "challenges made", c->challenges, c->ask->mode == QM_CEREMONY_CHALLENGE},
-                   {"new", "new", c->taken_new, c->ask->mode != QM_CEREMONY_CHALLENGE},
-                   {"changed", "changed", c->taken_changed, c->ask->mode != QM_CEREMONY_CHALLENGE},
-                   {"keys_replaced", "keys replaced", c->keys_replaced, c->ask->mode != QM_CEREMONY_CHALLENGE},
+                   {"new", "new", c->enrolled[QM_ENROLLED_NEW], c->ask->mode != QM_CEREMONY_CHALLENGE},
+                   {"changed", "changed", c->enrolled[QM_ENROLLED_CHANGED], c->ask->mode != QM_CEREMONY_CHALLENGE},
+                   {"keys_replaced", "keys replaced", c->enrolled[QM_ENROLLED_KEY_REPLACED], c->ask->mode != QM_CEREMONY_CHALLENGE},
                    {"pending", "wait for --confirm", c->pending, c->ask->mode == QM_CEREMONY_ANSWER},
                    {"refused", "refused", c->refused, true}};
     char text[1024];

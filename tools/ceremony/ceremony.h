@@ -56,7 +56,7 @@ struct qm_ceremony {
     char *merged;          /* QM_LINE_MAX, as it will be enrolled */
     struct qm_out out;     /* of QM_BATCH_ROOM: what is said once its transaction stands */
     bool committed;        /* something was */
-    uint64_t lines, challenges, taken_new, taken_changed, keys_replaced, pending, refused;
+    uint64_t lines, challenges, enrolled[QM_ENROLLED_COUNT], pending, refused; /* enrolled: by enum qm_enrolled */
 };
 
 /* Takes the enrolment in hand, proven so. */

@@ -58,7 +58,7 @@ struct qm_enroll_options {
     const struct qm_proven *proven; /* NULL: a line of a file, which replaces what was there (contract, section 2) */
     uint64_t *weaker;               /* counts what was taken though it weakens its instance; may be NULL */
 };
-enum qm_enrolled { QM_ENROLLED_SAME, QM_ENROLLED_NEW, QM_ENROLLED_CHANGED, QM_ENROLLED_KEY_REPLACED };
+enum qm_enrolled { QM_ENROLLED_SAME, QM_ENROLLED_NEW, QM_ENROLLED_CHANGED, QM_ENROLLED_KEY_REPLACED, QM_ENROLLED_COUNT };
 
 /* Is this line the one last taken for its id? */
 qm_err qm_store_line_known(struct qm_store *s, const struct qm_enrolment *e, const uint8_t line_digest[32], bool *known,
