@@ -18,5 +18,8 @@ for line in open(path):
     elif t['result'] == 'SKIP':
         print('skip', t['name'], (said.strip().splitlines() or [''])[-1].replace('\t', ' '), sep='\t')
     else:
-        tail = '\\n'.join('     ' + l.replace('\\', '\\\\').replace('\t', ' ') for l in said.splitlines()[-40:])
+        lines = said.splitlines()
+        # what a test calls failed may stand long before its end
+        shown = [l for l in lines[:-40] if l.lower().lstrip().startswith('fail')][:20] + lines[-40:]
+        tail = '\\n'.join('     ' + l.replace('\\', '\\\\').replace('\t', ' ') for l in shown)
         print('fail', f'{t["name"]} ({t["result"]}, {seconds})', tail, sep='\t')
