@@ -74,11 +74,30 @@ static qm_err copy_out(struct qm_store *s, const char *tmp, struct qm_fault *fau
     return rc == SQLITE_DONE ? QM_OK : store_fail(s, fault, "copying it");
 }
 
+static bool is_same(const char *a, const char *b)
+{
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+/* Would file be written over the store, its log, the table or a lock? The names of all of them begin so, there or not. */
+static bool is_of_home(const char *home, const char *file)
+{
+    char dir[4096];
+    const char *slash = strrchr(file, '/'), *name = slash != NULL ? slash + 1 : file;
+    if (strncmp(name, "fleet.", 6) != 0 && strcmp(name, "run.lock") != 0)
+        return false;
+    snprintf(dir, sizeof dir, "%.*s", slash != NULL ? (int)(slash + 1 - file) : 1, slash != NULL ? file : ".");
+    return is_same(dir, home);
+}
+
 qm_err qm_store_backup(struct qm_store *s, const char *file, struct qm_backup *out, struct qm_fault *fault)
 {
     struct qm_whole_file w;
     struct stat st = {0};
     *out = (struct qm_backup){0};
+    if (is_of_home(s->home, file))
+        return qm_fail(fault, QM_E_USAGE, 0, "%s is the home's own: a backup needs a name of its own", file);
     if (stat(file, &st) == 0 && !S_ISREG(st.st_mode))
         return qm_fail(fault, QM_E_USAGE, 0, "%s is no regular file", file);
     qm_err err = qm_whole_open(&w, file, 0600, fault);
@@ -262,7 +281,12 @@ qm_err qm_store_restore(const char *home, const char *file, bool force, struct q
     struct qm_store *s = NULL;
     bool built;
     uint64_t generation = 0;
-    qm_err err = open_target(&s, home, force, fault);
+    char there[4096 + 64];
+    qm_err err = qm_home_file(there, sizeof there, home, "fleet.db", fault);
+    if (err == QM_OK && is_same(there, file))
+        err = qm_fail(fault, QM_E_USAGE, 0, "%s is the store of this home, and no backup", file);
+    if (err == QM_OK)
+        err = open_target(&s, home, force, fault);
     if (err == QM_OK) {
         generation = s->generation;
         err = copy_in(s, file, fault);

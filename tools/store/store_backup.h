@@ -12,7 +12,8 @@ struct qm_backup {
     int schema;
 };
 
-/* Writes the copy beside file, syncs it, and renames it: file is a whole copy or what it was before. Only its owner can read it. */
+/* Writes the copy beside file, syncs it, and renames it: file is a whole copy or what it was before. Only its owner can read it.
+ * QM_E_USAGE where file is the store itself, or another file that the home works with. */
 qm_err qm_store_backup(struct qm_store *s, const char *file, struct qm_backup *out, struct qm_fault *fault) QM_MUST_USE;
 
 /* Is file a sound copy that this program can use? Reads all of it. QM_E_FORMAT with the reason. */
@@ -20,8 +21,8 @@ qm_err qm_backup_check(const char *file, struct qm_backup *out, struct qm_fault 
 
 /* Puts a checked copy in the place of what the home has, in one transaction that others see whole or not at all, and publishes the
  * table. Makes the home where there is none. force: also over a store that has instances, or is damaged (which is put aside). The
- * generation moves on from whichever is higher, so that no older table is taken for the new one. Whoever calls holds the run lock; *out
- * is the check's, and gets the new generation. */
+ * generation moves on from whichever is higher, so that no older table is taken for the new one. QM_E_USAGE where file is this home's store.
+ * Whoever calls holds the run lock; *out is the check's, and gets the new generation. */
 qm_err qm_store_restore(const char *home, const char *file, bool force, struct qm_backup *out, struct qm_fault *fault) QM_MUST_USE;
 
 /* After a run: where this is the first one since a backup was restored, says on standard error what could be replayed. */
