@@ -551,7 +551,7 @@ def story(folder):
     check(p.returncode == 1 and states['event log']['text'].endswith('quoted PCRs: 3, 9'), 'doctor names the PCRs that do not replay', states['event log'])
     with open(f'{m.dir}/cut', 'wb') as f:
         f.write(LOG[0][:-7])
-    for bad, why in ((f'{m.dir}/cut', 'damaged at byte'), ('/nowhere', 'cannot be opened'), ('/dev/null', 'is empty')):
+    for bad, why in ((f'{m.dir}/cut', 'damaged at byte'), ('/nowhere', 'cannot open'), ('/dev/null', 'is empty')):
         p = m('doctor', '--json', '--spool', home.spool, '--log', bad)
         states = {json.loads(l)['check']: json.loads(l) for l in p.stdout.splitlines()}
         check(states['event log']['state'] == 'fail' and why in states['event log']['text'], f'doctor: log {why}', states['event log'])
@@ -710,13 +710,37 @@ def freshness(folder):
         check(p.returncode == 3 and 'holds no beacon' in text(p) and p.stdout == b'', f'no beacon: {content[-4:]}', text(p))
     p = m('once', '--stdout', '--no-log', '--beacon', '/nowhere')
     check(p.returncode == 3 and 'No such file' in text(p), 'a beacon that is away is an error', text(p))
-    os.mkfifo(f'{m.dir}/pipe')
-    for path in (f'{m.dir}/pipe', '/dev/zero', m.dir):
-        try:
-            p = m('once', '--stdout', '--no-log', '--beacon', path, timeout=20)
-            check(p.returncode == 3 and 'no regular file' in text(p), f'a beacon that is no file ({path}) is an error', text(p))
-        except subprocess.TimeoutExpired:
-            check(False, f'a beacon that is no file ({path}) keeps nobody waiting')
+    m.close()
+
+
+def no_files(folder):
+    "what is no regular file, wherever a file is asked for, is an error of one line, and keeps nobody waiting"
+    m = Machine(folder, 'no_files')
+    check(m.init('--key', 'p256', '--key-file', f'{m.dir}/ak').returncode == 0, 'init')
+    os.mkfifo(f'{m.dir}/fifo')
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(f'{m.dir}/socket')
+    for path, kind in ((f'{m.dir}/fifo', 'FIFO'), (f'{m.dir}/socket', 'socket'), ('/dev/zero', 'device'), (m.dir, 'directory')):
+        calls = {'the log': ('once', '--stdout', '--log', path), 'the beacon': ('once', '--stdout', '--no-log', '--beacon', path), 'the challenges': ('activate', path)}
+        for what, args in calls.items():
+            try:
+                p = m(*args, timeout=60)
+                check(p.returncode == 3 and f'is a {kind}, no regular file' in text(p) and p.stdout == b'' and text(p).count('\n') == 1, f'{what}: a {kind}', p.returncode, text(p))
+            except subprocess.TimeoutExpired:
+                check(False, f'{what}: a {kind} keeps nobody waiting')
+    os.rename(f'{m.dir}/ak', f'{m.dir}/kept')
+    os.rename(f'{m.dir}/fifo', f'{m.dir}/ak')
+    try:
+        p = m('once', '--stdout', '--no-log', timeout=60)
+        check(p.returncode == 3 and 'the key file' in text(p) and 'is a FIFO' in text(p), 'the key: a FIFO', p.returncode, text(p))
+        p = m('doctor', '--json', '--log', f'{m.dir}/ak', timeout=60)
+        states = {json.loads(l)['check']: json.loads(l) for l in p.stdout.splitlines()}
+        check(all(states[c]['state'] == 'fail' and 'is a FIFO' in states[c]['text'] for c in ('key', 'event log')), 'doctor says so of key and log', states)
+    except subprocess.TimeoutExpired:
+        check(False, 'the key: a FIFO keeps nobody waiting')
+    os.rename(f'{m.dir}/kept', f'{m.dir}/ak')
+    p = subprocess.run(['bash', '-c', f'"$0" once --state {m.state} --tcti {m.tcti} --stdout --log <(cat {m.log})', COLLECT], capture_output=True)
+    check(p.returncode == 0 and gen_check.unpack(p.stdout, 0)[0]['log'] == LOG[0], "a shell's pipe is read", text(p))
     m.close()
 
 
@@ -1240,7 +1264,7 @@ def cost(folder):
     m.close()
 
 
-CASES = [keys, credentials, ceremony, platform, makers, story, broken, fleet, queue, freshness, states, service, pages, cost]
+CASES = [keys, credentials, ceremony, platform, makers, story, broken, fleet, queue, freshness, no_files, states, service, pages, cost]
 
 
 def main():

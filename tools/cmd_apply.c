@@ -1,11 +1,11 @@
 /* apply: feeds result records into the alert store, as a run would have. */
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "tools/command.h"
 #include "tools/commit.h"
+#include "tools/line_read.h"
 #include "tools/on_alert.h"
 #include "tools/options.h"
 #include "tools/pipeline.h"
@@ -140,11 +140,8 @@ static int run_request(const struct request *q)
     bool known = false;
     FILE *in = NULL;
     qm_err err = qm_store_open(&s, q->home, true, &fault);
-    if (err == QM_OK) {
-        in = strcmp(q->file, "-") == 0 ? stdin : fopen(q->file, "re");
-        if (in == NULL)
-            err = qm_fail(&fault, QM_E_IO, errno, "cannot open %s", q->file);
-    }
+    if (err == QM_OK)
+        err = qm_stream_open(q->file, &in, &fault);
     if (err == QM_OK)
         err = apply(q, s, in, &t, &j, &lock, &known, &fault);
     int code = QM_EXIT_OK;
@@ -156,8 +153,7 @@ static int run_request(const struct request *q)
         code = say(q, &t, &j);
     if (j.clock_behind)
         fputs("quotemill apply: the system's clock is behind the end of the last run; no machine was called unmeasured\n", stderr);
-    if (in != NULL && in != stdin)
-        fclose(in);
+    qm_stream_close(in);
     if (lock >= 0)
         close(lock);
     if (err == QM_OK && !known)

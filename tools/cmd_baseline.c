@@ -8,6 +8,7 @@
 #include "tools/baseline_json.h"
 #include "tools/command.h"
 #include "tools/corim_read.h"
+#include "tools/line_read.h"
 #include "tools/moment_read.h"
 #include "tools/options.h"
 #include "tools/show.h"
@@ -118,15 +119,16 @@ static qm_err list(struct ask *a, bool ended, struct qm_fault *fault)
 /* A small file, or standard input, whole. */
 static qm_err read_file(const char *name, char *text, size_t cap, size_t *len, struct qm_fault *fault)
 {
-    FILE *in = strcmp(name, "-") == 0 ? stdin : fopen(name, "re");
-    if (in == NULL)
-        return qm_fail(fault, QM_E_IO, errno, "cannot open %s", name);
+    FILE *in;
+    qm_err err = qm_stream_open(name, &in, fault);
+    if (err != QM_OK)
+        return err;
     *len = fread(text, 1, cap, in);
-    qm_err err = ferror(in) ? qm_fail(fault, QM_E_IO, errno, "cannot read %s", name) : QM_OK;
-    if (err == QM_OK && *len == cap)
+    if (ferror(in))
+        err = qm_fail(fault, QM_E_IO, errno, "cannot read %s", name);
+    else if (*len == cap)
         err = qm_fail(fault, QM_E_REFUSED, 0, "%s is too long", name);
-    if (in != stdin)
-        fclose(in);
+    qm_stream_close(in);
     return err;
 }
 
@@ -216,10 +218,10 @@ static qm_err import_line(struct ask *a, const char *text, size_t len, struct qm
 
 static qm_err import_file(struct ask *a, const char *name, struct qm_fault *fault)
 {
-    FILE *in = strcmp(name, "-") == 0 ? stdin : fopen(name, "re");
-    qm_err err = QM_OK;
-    if (in == NULL)
-        return qm_fail(fault, QM_E_IO, errno, "cannot open %s", name);
+    FILE *in;
+    qm_err err = qm_stream_open(name, &in, fault);
+    if (err != QM_OK)
+        return err;
     for (uint64_t number = 1; err == QM_OK && fgets(a->text, QM_BASELINE_LINE_MAX, in) != NULL; number++) {
         const size_t len = strcspn(a->text, "\n");
         struct qm_fault why = {0};
@@ -234,8 +236,7 @@ static qm_err import_file(struct ask *a, const char *name, struct qm_fault *faul
     }
     if (err == QM_OK && ferror(in))
         err = qm_fail(fault, QM_E_IO, errno, "cannot read %s", name);
-    if (in != stdin)
-        fclose(in);
+    qm_stream_close(in);
     return err;
 }
 

@@ -1,14 +1,71 @@
 #include "tools/line_read.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
 
 #include "codec/text.h"
 
+static const char *kind_of(mode_t mode)
+{
+    return S_ISFIFO(mode)  ? "a FIFO"
+           : S_ISSOCK(mode) ? "a socket"
+           : S_ISDIR(mode)  ? "a directory"
+                            : "a device";
+}
+
+static bool keeps_nobody_waiting(int fd, const struct stat *st)
+{
+    struct statfs fs;
+    return S_ISREG(st->st_mode) || (S_ISCHR(st->st_mode) && st->st_rdev == makedev(1, 3)) ||
+           (S_ISFIFO(st->st_mode) && fstatfs(fd, &fs) == 0 && fs.f_type == PIPEFS_MAGIC);
+}
+
+qm_err qm_file_open(const char *name, int *fd, struct qm_fault *fault)
+{
+    struct stat st = {0};
+    *fd = open(name, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    const int sys = errno;
+    if (*fd < 0 && (sys != ENXIO || stat(name, &st) != 0)) /* ENXIO: a socket, or a device of nothing */
+        return qm_fail(fault, QM_E_IO, sys, "cannot open %.300s", name);
+    /* A shell's pipe may have yet to be written to. */
+    if (*fd >= 0 && fstat(*fd, &st) == 0 && keeps_nobody_waiting(*fd, &st) && fcntl(*fd, F_SETFL, 0) == 0)
+        return QM_OK;
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+    return qm_fail(fault, QM_E_IO, 0, "%.300s is %s, no regular file; not read", name, kind_of(st.st_mode));
+}
+
+qm_err qm_stream_open(const char *name, FILE **in, struct qm_fault *fault)
+{
+    int fd;
+    *in = stdin;
+    if (strcmp(name, "-") == 0)
+        return QM_OK;
+    *in = NULL;
+    qm_err err = qm_file_open(name, &fd, fault);
+    if (err != QM_OK || (*in = fdopen(fd, "r")) != NULL)
+        return err;
+    close(fd);
+    return qm_fail(fault, QM_E_NOMEM, 0, "no memory to read %s", name);
+}
+
+void qm_stream_close(FILE *in)
+{
+    if (in != NULL && in != stdin)
+        fclose(in);
+}
+
 qm_err qm_lines_open(struct qm_lines *l, const char *name, struct qm_fault *fault)
 {
-    *l = (struct qm_lines){.in = strcmp(name, "-") == 0 ? stdin : fopen(name, "re"), .name = name};
-    return l->in != NULL ? QM_OK : qm_fail(fault, QM_E_IO, errno, "cannot open %s", name);
+    *l = (struct qm_lines){.name = name};
+    return qm_stream_open(name, &l->in, fault);
 }
 
 static bool blank(const char *line, size_t len)
@@ -49,8 +106,7 @@ qm_err qm_lines_close(struct qm_lines *l, struct qm_fault *fault)
 {
     const bool failed = l->in != NULL && ferror(l->in) != 0;
     const int sys = errno;
-    if (l->in != NULL && l->in != stdin)
-        fclose(l->in);
+    qm_stream_close(l->in);
     l->in = NULL;
     return failed ? qm_fail(fault, QM_E_IO, sys, "cannot read %s", l->name) : QM_OK;
 }
@@ -90,14 +146,13 @@ static qm_err read_all(FILE *in, const char *name, size_t max, char **text, size
 
 qm_err qm_file_read(const char *name, size_t max, char **text, size_t *len, struct qm_fault *fault)
 {
-    FILE *in = strcmp(name, "-") == 0 ? stdin : fopen(name, "re");
+    FILE *in;
     *text = NULL;
     *len = 0;
-    if (in == NULL)
-        return qm_fail(fault, QM_E_IO, errno, "cannot open %s", name);
-    qm_err err = read_all(in, name, max, text, len, fault);
-    if (in != stdin)
-        fclose(in);
+    qm_err err = qm_stream_open(name, &in, fault);
+    if (err == QM_OK)
+        err = read_all(in, name, max, text, len, fault);
+    qm_stream_close(in);
     if (err != QM_OK) {
         free(*text);
         *text = NULL;

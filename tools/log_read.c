@@ -1,12 +1,12 @@
 #include "tools/log_read.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "codec/text.h"
 #include "engine/kernel/kernel.h"
+#include "tools/line_read.h"
 
 _Static_assert(QM_LOG_MAX == 4 * 1024 * 1024, "a message below names the limit");
 
@@ -83,9 +83,10 @@ static qm_err fail(struct qm_fault *fault, qm_err err, int sys, const char *what
 qm_err qm_log_file_read(const char *path, uint8_t **bytes, size_t *len, struct qm_fault *fault)
 {
     bool is_stdin = strcmp(path, "-") == 0;
-    int fd = is_stdin ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return fail(fault, QM_E_IO, errno, "cannot be opened", path);
+    int fd = STDIN_FILENO;
+    qm_err err = is_stdin ? QM_OK : qm_file_open(path, &fd, fault);
+    if (err != QM_OK)
+        return err;
     uint8_t *buffer = malloc(QM_LOG_MAX + 1);
     size_t used = 0;
     ssize_t n = -1;

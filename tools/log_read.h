@@ -29,7 +29,7 @@ void qm_log_view_init(struct qm_log_view *v, struct qm_span bytes);
 const char *qm_log_view_status(const struct qm_log_view *v);
 
 /* Reads a whole log, "-" being standard input: to its end, since what the kernel exposes has size
- * 0. Gives malloced bytes. Over QM_LOG_MAX: QM_E_LIMIT. */
+ * 0. Gives malloced bytes. Over QM_LOG_MAX: QM_E_LIMIT; else as qm_file_open. */
 qm_err qm_log_file_read(const char *path, uint8_t **bytes, size_t *len,
                         struct qm_fault *fault) QM_MUST_USE;
 

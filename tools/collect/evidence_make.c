@@ -1,14 +1,13 @@
 #include "tools/collect/evidence_make.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "codec/emit.h"
 #include "codec/evidence.h"
 #include "engine/kernel/kernel.h"
+#include "tools/line_read.h"
 
 enum { RECORD_ROOM = 16 * 1024 }; /* of a record, beside its log: quote, signature, PCR values, id */
 
@@ -17,20 +16,16 @@ qm_err qm_extra_beacon(const char *file, struct qm_span id, uint8_t extra[32], s
     static const char label[] = "quotemill-beacon-v1";
     char hex[2 * QM_BEACON_SIZE + 1];
     uint8_t text[sizeof label - 1 + QM_BEACON_SIZE + QM_ID_MAX];
-    struct stat st;
-    const int fd = open(file, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    struct qm_fault why = {0};
+    int fd;
     ssize_t n = 0, len = 0;
-    /* Somebody else has fetched it: it must not be a pipe that lets us wait. */
-    if (fd >= 0 && (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))) {
-        close(fd);
-        return qm_fail(fault, QM_E_FORMAT, 0, "the beacon %.200s is no regular file", file);
-    }
-    while (fd >= 0 && len < (ssize_t)sizeof hex && (n = read(fd, hex + len, sizeof hex - (size_t)len)) > 0)
+    if (qm_file_open(file, &fd, &why) != QM_OK)
+        return qm_fail(fault, QM_E_IO, 0, "the beacon: %.400s", why.text);
+    while (len < (ssize_t)sizeof hex && (n = read(fd, hex + len, sizeof hex - (size_t)len)) > 0)
         len += n;
     const int sys = errno;
-    if (fd >= 0)
-        close(fd);
-    if (fd < 0 || n < 0)
+    close(fd);
+    if (n < 0)
         return qm_fail(fault, QM_E_IO, sys, "the beacon %.200s", file);
     memcpy(text, label, sizeof label - 1);
     if (len < 2 * QM_BEACON_SIZE || (len > 2 * QM_BEACON_SIZE && hex[2 * QM_BEACON_SIZE] != '\n') ||

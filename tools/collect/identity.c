@@ -242,12 +242,14 @@ qm_err qm_proposal_print(const struct qm_identity *i, struct qm_fault *fault)
 static qm_err open_file(struct qm_tpm *t, const struct qm_identity *i, struct qm_tpm_key *out, struct qm_fault *fault)
 {
     uint8_t wrapped[QM_WRAPPED_MAX];
+    int fd;
     *out = (struct qm_tpm_key){0};
-    const int fd = open(i->file, O_RDONLY | O_CLOEXEC);
-    const ssize_t len = fd >= 0 ? read(fd, wrapped, sizeof wrapped) : -1;
+    struct qm_fault why = {0};
+    if (qm_file_open(i->file, &fd, &why) != QM_OK)
+        return qm_fail(fault, QM_E_IO, 0, "the key file: %.400s", why.text);
+    const ssize_t len = read(fd, wrapped, sizeof wrapped);
     const int sys = errno;
-    if (fd >= 0)
-        close(fd);
+    close(fd);
     if (len < 0)
         return qm_fail(fault, QM_E_IO, sys, "the key file %.200s", i->file);
     return qm_key_unwrap(t, i->hierarchy, (struct qm_span){wrapped, (size_t)len}, out, fault);

@@ -6,6 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tools/line_read.h"
 #include "tools/options.h"
 #include "tools/show.h"
 #include "tools/store/store_inside.h"
@@ -134,9 +135,12 @@ static qm_err check_pages(sqlite3 *db, const char *file, struct qm_fault *fault)
 /* Read only, so that nothing is made beside it. */
 static qm_err open_copy(sqlite3 **db, const char *file, struct qm_fault *fault)
 {
+    int fd;
     *db = NULL;
-    if (access(file, R_OK) != 0)
-        return qm_fail(fault, QM_E_IO, errno, "cannot read %s", file);
+    qm_err err = qm_file_open(file, &fd, fault);
+    if (err != QM_OK)
+        return err;
+    close(fd);
     if (sqlite3_open_v2(file, db, SQLITE_OPEN_READONLY, NULL) == SQLITE_OK)
         return QM_OK;
     qm_fail(fault, QM_E_STORE, 0, "%s: %s", file, sqlite3_errmsg(*db));
