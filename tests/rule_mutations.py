@@ -506,6 +506,11 @@ MUTATIONS = {
         ('over 5 %', 'tools/judge/judge_silent.c', '20 * told > g->machines;', '20 * told >= g->machines;'),
         ('5 %', 'tools/judge/judge_silent.c', '20 * told > g->machines;', '13 * told > g->machines;'),
     ],
+    'silent_without_group': [
+        ('machines without a group are a group', 'tools/judge/judge_silent.c', 'if (!c->all_silent && in_bulk(c, (uint32_t)g))',
+         'if (!c->all_silent && g != 0 && in_bulk(c, (uint32_t)g))'),
+        ('... and not the fleet', 'tools/alert_words.c', 'strstr(a->detail, "anyone") != NULL;', 'true;'),
+    ],
     'silent_fleet': [
         ('one row for the fleet', 'tools/judge/judge_silent.c',
          'c->all_silent = c->j->out->fleet_silent = c->fleet.scope[0].silent && silent != 0;', 'c->all_silent = false;'),

@@ -122,7 +122,7 @@ TABLE = [
     ('unmeasured counts from enrolment, the end of a gap between runs', 'unmeasured_from'),
     ('... a gap longer than half of unmeasured_after', 'unmeasured_from_a_gap'),
     ('... and from the end of a hold', 'unmeasured_from_a_hold'),
-    ('over 5 % of a group is one row', 'silent_group'),
+    ('over 5 % of a group is one row', 'silent_group silent_without_group'),
     ('nothing from anyone is one row', 'silent_fleet'),
     ('a clock behind the last run\'s end raises none and exits 3', 'clock_behind'),
     ('a verdict of an older generation is judged again at commit', 'accept_during_a_run'),
@@ -1398,12 +1398,32 @@ def silent_group(lab):
     equal(sorted(r['id'] or r['group'] for r in rows), ['core', 'r00', 't00', 't01', 'web'])
 
 
+def silent_without_group(lab):
+    machines = [lab.machine(f'm{n}') for n in range(3)] + [lab.machine('w0', 'web'), lab.machine('w1', 'web')]
+    speaks = lab.machine('speaks', 'db')
+    lab.wait().go(*[m.quote() for m in machines + [speaks]])
+    for _ in range(3):
+        lab.wait(11 * HOUR).go(speaks.quote())
+    alone, web = sorted(lab.rows('unmeasured'), key=lambda r: r['group'] or '')
+    equal((alone['group'], alone['detail']), (None, {'machines': 3, 'of': 3}))  # three of six: not the fleet
+    out = lab.must('alerts', 'list').out
+    assert 'unmeasured  3 of 3 machines without a group: open\n' in out and 'unmeasured  2 of 2 machines of group web: open\n' in out, out
+    out = lab.act('show', alone).out
+    assert '  machines  those without a group\n' in out and '  silent    3 of 3 machines\n' in out and 'On the machine:' in out, out
+    assert '"title":"unmeasured among machines without a group"' in lab.must('alerts', 'list', '--format', 'ocsf').out
+
+
 def silent_fleet(lab):
     machines = [lab.machine(f'm{n}', 'web' if n < 3 else 'db') for n in range(6)]
     lab.wait().go(*[m.quote() for m in machines])
     for _ in range(3):
         lab.wait(11 * HOUR).go()
-    lab.one('unmeasured', '', 'open')
+    row = lab.one('unmeasured', '', 'open')
+    equal(row['detail'], {'cause': 'nothing_from_anyone', 'machines': 6, 'of': 6})
+    out = lab.act('show', row).out
+    assert '  machines  the fleet\n' in out and 'does the transport deliver into the spool' in out, out
+    assert 'unmeasured  the fleet: open\n' in lab.must('alerts', 'list').out
+    assert '"title":"unmeasured in the fleet"' in lab.must('alerts', 'list', '--format', 'ocsf').out
     lab.wait().go(*[m.quote() for m in machines])
     equal(lab.one('unmeasured')['state'], 'resolved')
 

@@ -254,6 +254,9 @@ static void show_head(struct qm_alert_show *w, const struct qm_alert_view *a)
         field(w, "group");
         qm_show_text(&w->show, a->group, 0);
         fputc('\n', w->show.to);
+    } else if (a->slot == 0 && a->source == NULL) {
+        field(w, "machines");
+        fputs(qm_alert_of_fleet(a) ? "the fleet\n" : "those without a group\n", w->show.to);
     }
     field(w, "seen");
     show_times(w->show.to, a->first_ms, a->last_ms);
@@ -340,6 +343,65 @@ static void show_refused(struct qm_alert_show *w, const struct qm_alert_view *a)
     fputc('\n', w->show.to);
 }
 
+/* ---- what else is known of it ---- */
+
+struct detail {
+    struct qm_alert_show *w;
+    int64_t machines;
+    bool inner; /* within an object of the detail: "reset 7, restart 0, clock 7000" */
+    unsigned count;
+};
+
+static void detail_label(struct detail *d, struct qm_span key)
+{
+    /* "seen" is when the alert was */
+    const struct qm_span name = key.len == 4 && memcmp(key.p, "seen", 4) == 0 ? span("had seen") : key;
+    fputs("  ", d->w->show.to);
+    qm_show_text(&d->w->show, name, 9);
+    fputc(' ', d->w->show.to);
+}
+
+static qm_err show_member(const struct qm_json_item *item, void *user, struct qm_fault *fault)
+{
+    struct detail *d = user;
+    FILE *to = d->w->show.to;
+    char when[QM_AGE_MAX];
+    qm_err err = QM_OK;
+    if (!d->inner && qm_json_key_is(item, "machines")) {
+        d->machines = item->number;
+        return QM_OK;
+    }
+    if (d->inner) {
+        fputs(d->count++ != 0 ? ", " : "", to);
+        qm_show_text(&d->w->show, item->key, 0);
+        fputc(' ', to);
+    } else {
+        detail_label(d, qm_json_key_is(item, "of") ? span("silent") : item->key);
+    }
+    if (item->kind == QM_JSON_OBJECT && !d->inner) {
+        struct detail in = {.w = d->w, .inner = true};
+        err = qm_json_each(d->w->json, QM_JSON_OBJECT, (const char *)item->text.p, item->text.len, show_member, &in, fault);
+    } else if (item->kind == QM_JSON_INT && !d->inner && qm_json_key_is(item, "since")) {
+        fputs(qm_moment(when, (uint64_t)item->number), to);
+    } else if (item->kind == QM_JSON_INT && !d->inner && qm_json_key_is(item, "of")) {
+        fprintf(to, "%" PRIi64 " of %" PRIi64 " machines", d->machines, item->number);
+    } else if (item->kind == QM_JSON_INT) {
+        fprintf(to, "%" PRIi64 "%s", item->number, qm_json_key_is(item, "clock") ? " ms" : "");
+    } else if (item->text.p != NULL) {
+        qm_show_text(&d->w->show, item->text, 0);
+    }
+    if (!d->inner)
+        fputc('\n', to);
+    return err;
+}
+
+/* Lines of it, for whoever does not read JSON. */
+static qm_err show_detail(struct qm_alert_show *w, const char *json, struct qm_fault *fault)
+{
+    struct detail d = {.w = w};
+    return json != NULL ? qm_json_each(w->json, QM_JSON_OBJECT, json, strlen(json), show_member, &d, fault) : QM_OK;
+}
+
 static void show_history(struct qm_alert_show *w, const struct qm_alert_view *a)
 {
     char at[QM_AGE_MAX], until[QM_AGE_MAX];
@@ -384,11 +446,9 @@ qm_err qm_alert_explain(struct qm_alert_show *w, const struct qm_alert_view *a, 
     if (err != QM_OK)
         return err;
     show_refused(w, a);
-    if (a->detail != NULL) {
-        field(w, "detail");
-        qm_show_text(&w->show, span(a->detail), 0);
-        fputc('\n', w->show.to);
-    }
+    err = show_detail(w, a->detail, fault);
+    if (err != QM_OK)
+        return err;
     show_history(w, a);
     if (a->state == QM_ALERT_OPEN || a->state == QM_ALERT_IGNORED)
         show_advice(w, qm_alert_advice(a->kind, t.cause));

@@ -1,5 +1,7 @@
 #include "tools/alert_words.h"
 
+#include <stdlib.h>
+
 static const struct words {
     enum qm_severity severity;
     const char *meaning;
@@ -108,6 +110,25 @@ const char *qm_alert_advice(enum qm_alert_kind k, const char *cause)
     return k == QM_ALERT_UNMEASURED ? unmeasured_advice(cause) : of(k)->advice;
 }
 
+bool qm_alert_of_fleet(const struct qm_alert_view *a)
+{
+    return a->kind == QM_ALERT_UNMEASURED && a->slot == 0 && a->detail != NULL && strstr(a->detail, "anyone") != NULL;
+}
+
+/* "22 of 40 machines", as the detail of a row for many says; else "machines". */
+static void how_many(struct qm_out *o, const char *detail)
+{
+    static const char machines[] = "\"machines\":", of[] = "\"of\":";
+    const char *m = detail != NULL ? strstr(detail, machines) : NULL, *n = detail != NULL ? strstr(detail, of) : NULL;
+    if (m != NULL && n != NULL) {
+        qm_out_u64(o, strtoull(m + sizeof machines - 1, NULL, 10));
+        qm_out_text(o, " of ");
+        qm_out_u64(o, strtoull(n + sizeof of - 1, NULL, 10));
+        qm_out_char(o, ' ');
+    }
+    qm_out_text(o, "machines");
+}
+
 void qm_cohort_who(struct qm_out *o, const struct qm_cohort *c)
 {
     const struct qm_alert_view *a = &c->one;
@@ -117,17 +138,23 @@ void qm_cohort_who(struct qm_out *o, const struct qm_cohort *c)
         qm_out_shown(o, (struct qm_span){(const uint8_t *)a->source, strlen(a->source)});
         return;
     }
-    if (a->slot != 0 && c->alerts == 1) {
+    if (qm_alert_of_fleet(a)) {
+        qm_out_text(o, "the fleet");
+        return;
+    }
+    if (a->slot == 0) {
+        how_many(o, a->detail);
+    } else if (c->alerts == 1) {
         qm_out_shown(o, a->id);
-    } else if (a->slot != 0) {
+    } else {
         qm_out_u64(o, c->alerts);
         qm_out_text(o, " machines");
     }
     if (a->group.len != 0) {
-        qm_out_text(o, a->slot != 0 ? " of group " : "group ");
+        qm_out_text(o, " of group ");
         qm_out_shown(o, a->group);
     } else if (a->slot == 0) {
-        qm_out_text(o, "the fleet");
+        qm_out_text(o, " without a group");
     }
 }
 

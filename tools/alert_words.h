@@ -16,8 +16,11 @@ const char *qm_alert_advice(enum qm_alert_kind k, const char *cause);
 /* "pcr_mismatch: 1024 machines of group web, PCR 4 8 9, change 0123456789abcdef, alerts 17 to
  * 1040". Escaped, one line. */
 void qm_cohort_words(struct qm_out *o, const struct qm_cohort *c);
-/* "1024 machines", or the id of the one; "the home" and "the group" for rows of no machine.
- * Escaped. */
+/* "1024 machines of group web", or the id of the one. Rows of no machine: "the fleet", "22 of 40 machines of group web" or
+ * "… without a group", "3 records from SOURCE". Escaped. */
 void qm_cohort_who(struct qm_out *o, const struct qm_cohort *c);
+
+/* The row that speaks for all machines, when nothing comes from anyone: it has no group, like that of the machines without one. */
+bool qm_alert_of_fleet(const struct qm_alert_view *a);
 
 #endif

@@ -99,6 +99,8 @@ static void title(struct qm_out *o, const struct qm_alert_view *a)
     } else if (a->group.len != 0) {
         qm_out_text(o, " in group ");
         qm_out_shown(o, a->group);
+    } else {
+        qm_out_text(o, qm_alert_of_fleet(a) ? " in the fleet" : " among machines without a group");
     }
     if (a->item_count != 0) {
         qm_out_text(o, ": PCR ");

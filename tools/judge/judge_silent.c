@@ -106,11 +106,14 @@ static bool in_bulk(const struct scan *c, uint32_t group)
     return told > 1 && 20 * told > g->machines;
 }
 
+/* Of the fleet the cause is known, and tells its row from that of the machines without a group. */
 static qm_err raise_shared(struct scan *c, uint32_t group, const char *subject, uint64_t machines, uint64_t of, struct qm_fault *fault)
 {
-    char detail[96];
+    char detail[128], cause[48] = "";
     struct qm_alert_raised raised;
-    snprintf(detail, sizeof detail, "{\"machines\":%llu,\"of\":%llu}", (unsigned long long)machines, (unsigned long long)of);
+    if (c->all_silent)
+        snprintf(cause, sizeof cause, "\"cause\":\"%s\",", qm_silence_name(QM_SILENCE_FLEET));
+    snprintf(detail, sizeof detail, "{%s\"machines\":%llu,\"of\":%llu}", cause, (unsigned long long)machines, (unsigned long long)of);
     struct qm_alert_new a = {.kind = QM_ALERT_UNMEASURED,
                              .group_no = group,
                              .subject = {(const uint8_t *)subject, strlen(subject)},
