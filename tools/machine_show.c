@@ -246,6 +246,22 @@ static qm_err json_enrolment(struct qm_emit *e, const struct qm_fleet *f, const 
     return err;
 }
 
+static qm_err json_hold(struct qm_emit *e, const struct qm_fleet *f, const struct qm_machine *m, struct qm_fault *fault)
+{
+    struct qm_machine_hold hold;
+    if (!m->standing.held)
+        return QM_OK;
+    qm_err err = qm_machine_hold(f, m->slot, &hold, fault);
+    qm_emit_key(e, "hold");
+    qm_emit_map(e);
+    number(e, "until", (uint64_t)m->entry.hold_until_s * 1000);
+    number(e, "since", hold.since_ms);
+    text(e, "who", hold.who);
+    text(e, "why", hold.why);
+    qm_emit_end(e);
+    return err;
+}
+
 static qm_err one_json(const struct qm_fleet *f, const struct qm_machine *m, const struct qm_machine_stages *stages,
                        const struct qm_machine_key *key, struct qm_fault *fault)
 {
@@ -256,6 +272,9 @@ static qm_err one_json(const struct qm_fleet *f, const struct qm_machine *m, con
     json_head(&e, m);
     json_stages(&e, stages);
     qm_err err = json_alerts(&e, f, m, true, fault);
+    if (err != QM_OK)
+        return err;
+    err = json_hold(&e, f, m, fault);
     if (err != QM_OK)
         return err;
     number(&e, "enrolled", (uint64_t)m->entry.enrolled_s * 1000);
@@ -281,7 +300,7 @@ static void label(const struct qm_show *show, const char *name)
 static void show_status(const struct qm_fleet *f, const struct qm_machine *m, const struct qm_show *show)
 {
     const struct qm_standing *st = &m->standing;
-    char age[QM_AGE_MAX], when[QM_AGE_MAX];
+    char age[QM_AGE_MAX];
     qm_show_text(show, m->id, 0);
     fputs("  ", show->to);
     qm_show_circle(show, qm_standing_colour(st->status));
@@ -292,8 +311,21 @@ static void show_status(const struct qm_fleet *f, const struct qm_machine *m, co
     if (st->silence != QM_SILENCE_NONE)
         fprintf(show->to, "  %s for %s", st->stale ? "stale: silent" : "silent", qm_age(age, f->now_ms - st->since_ms));
     fputc('\n', show->to);
-    if (st->held)
-        fprintf(show->to, "  held until %s\n", qm_moment(when, (uint64_t)m->entry.hold_until_s * 1000));
+}
+
+static qm_err show_hold(const struct qm_fleet *f, const struct qm_machine *m, const struct qm_show *show, struct qm_fault *fault)
+{
+    struct qm_machine_hold hold;
+    char when[QM_AGE_MAX];
+    if (!m->standing.held)
+        return QM_OK;
+    qm_err err = qm_machine_hold(f, m->slot, &hold, fault);
+    fprintf(show->to, "  held until %s by ", qm_moment(when, (uint64_t)m->entry.hold_until_s * 1000));
+    qm_show_text(show, span(hold.who), 0);
+    fputs(": ", show->to);
+    qm_show_text(show, span(hold.why), 0);
+    fputc('\n', show->to);
+    return err;
 }
 
 static void show_when(const struct qm_fleet *f, const struct qm_show *show, const char *name, uint64_t ms)
@@ -600,12 +632,15 @@ static qm_err one_text(const struct qm_fleet *f, const struct qm_machine *m, con
     const struct qm_show *show = ask->show;
     struct showing s = {f, show, 0};
     show_status(f, m, show);
+    qm_err err = show_hold(f, m, show, fault);
+    if (err != QM_OK)
+        return err;
     if (m->group.p != NULL) {
         label(show, "group");
         qm_show_text(show, m->group, 0);
         fputc('\n', show->to);
     }
-    qm_err err = show_tags(m, show, fault);
+    err = show_tags(m, show, fault);
     if (err != QM_OK)
         return err;
     show_when(f, show, "last good", m->entry.good_ms);

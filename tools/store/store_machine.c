@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "engine/compare.h"
+#include "tools/show.h"
 #include "tools/store/store_status_inside.h"
 
 enum { BLOCK_BYTES = QM_LEDGER_BLOCK * (int)sizeof(struct qm_ledger) };
@@ -131,9 +132,9 @@ qm_err qm_fleet_id(const struct qm_fleet *f, const char *id, size_t len, qm_mach
 
 qm_err qm_fleet_unknown(const struct qm_fleet *f, const char *id, struct qm_fault *fault)
 {
-    char shown[512], who[192];
+    char shown[512], who[512], age[QM_AGE_MAX];
     struct qm_out o = qm_out_init(shown, sizeof shown - 1), w = qm_out_init(who, sizeof who - 1);
-    sqlite3_stmt *st = store_sql(f->store, "SELECT retired_ms, who FROM retired WHERE id = ?1 ORDER BY retired_ms DESC LIMIT 1", fault);
+    sqlite3_stmt *st = store_sql(f->store, "SELECT retired_ms, who, why FROM retired WHERE id = ?1 ORDER BY retired_ms DESC LIMIT 1", fault);
     if (st == NULL)
         return QM_E_STORE;
     qm_out_shown(&o, (struct qm_span){(const uint8_t *)id, strnlen(id, QM_ID_MAX)});
@@ -142,10 +143,14 @@ qm_err qm_fleet_unknown(const struct qm_fleet *f, const char *id, struct qm_faul
     const int rc = sqlite3_step(st);
     qm_err err = QM_E_USAGE;
     if (rc == SQLITE_ROW) {
-        const uint64_t days = (f->now_ms - (uint64_t)sqlite3_column_int64(st, 0)) / 86400000;
+        const char *ago = qm_ago(age, f->now_ms, (uint64_t)sqlite3_column_int64(st, 0));
         qm_out_shown(&w, text_of(st, 1));
+        if (sqlite3_column_bytes(st, 2) != 0) {
+            qm_out_text(&w, ": ");
+            qm_out_shown(&w, text_of(st, 2));
+        }
         who[w.len] = '\0';
-        qm_fail(fault, err, 0, "'%.256s' was retired %llu days ago by %s", shown, (unsigned long long)days, who);
+        qm_fail(fault, err, 0, "'%.256s' was retired %s by %s", shown, ago, who);
     } else if (rc == SQLITE_DONE) {
         qm_fail(fault, err, 0, "no instance '%.256s' is enrolled", shown);
     } else {
@@ -223,6 +228,22 @@ qm_err qm_machine_key(const struct qm_fleet *f, uint64_t slot, struct qm_machine
         memcpy(out->ek, sqlite3_column_blob(st, 5), sizeof out->ek);
     snprintf(out->bound, sizeof out->bound, "%s", words(st, 6));
     out->proven_ms = (uint64_t)sqlite3_column_int64(st, 7);
+    sqlite3_reset(st);
+    return QM_OK;
+}
+
+qm_err qm_machine_hold(const struct qm_fleet *f, uint64_t slot, struct qm_machine_hold *out, struct qm_fault *fault)
+{
+    sqlite3_stmt *st = store_sql(f->store, "SELECT hold_since_ms, hold_who, hold_why FROM instance WHERE slot = ?1", fault);
+    *out = (struct qm_machine_hold){0};
+    if (st == NULL)
+        return QM_E_STORE;
+    sqlite3_bind_int64(st, 1, (sqlite3_int64)slot);
+    if (sqlite3_step(st) != SQLITE_ROW)
+        return store_fail(f->store, fault, "reading a hold");
+    out->since_ms = (uint64_t)sqlite3_column_int64(st, 0);
+    snprintf(out->who, sizeof out->who, "%s", words(st, 1));
+    snprintf(out->why, sizeof out->why, "%s", words(st, 2));
     sqlite3_reset(st);
     return QM_OK;
 }

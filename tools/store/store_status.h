@@ -155,6 +155,13 @@ struct qm_machine_key {
 };
 qm_err qm_machine_key(const struct qm_fleet *f, uint64_t slot, struct qm_machine_key *out, struct qm_fault *fault) QM_MUST_USE;
 
+/* Who parked it, since when and why; nothing where nobody ever did. */
+struct qm_machine_hold {
+    uint64_t since_ms;
+    char who[64], why[512];
+};
+qm_err qm_machine_hold(const struct qm_fleet *f, uint64_t slot, struct qm_machine_hold *out, struct qm_fault *fault) QM_MUST_USE;
+
 /* What its history has of enrolments that ask for less, and of what people said for proven ones: the newest first. */
 enum { QM_MACHINE_NOTES_MAX = 8 };
 struct qm_machine_note {
