@@ -90,12 +90,15 @@ static struct qm_span span(const char *text)
     return (struct qm_span){(const uint8_t *)text, strlen(text)};
 }
 
-static void show_verifier(const struct qm_fleet *f, const struct qm_show *show)
+void qm_verifier_show(const struct qm_fleet *f, const struct qm_show *show)
 {
     char age[QM_AGE_MAX], text[160];
-    if (!qm_fleet_verifier_stopped(f))
+    const bool behind = f->last.known && f->now_ms < f->last.end_ms;
+    if (!behind && !qm_fleet_verifier_stopped(f))
         return;
-    if (f->last.known)
+    if (behind)
+        snprintf(text, sizeof text, "The clock is %s behind the end of the last run: who is silent cannot be told.", qm_age(age, f->last.end_ms - f->now_ms));
+    else if (f->last.known)
         snprintf(text, sizeof text, "The verifier has not run for %s: what follows is as old.", qm_age(age, f->now_ms - f->last.end_ms));
     else
         snprintf(text, sizeof text, "The verifier has never run in this home.");
@@ -315,7 +318,7 @@ static qm_err show_list(const struct qm_fleet *f, const struct qm_fleet_summary 
 qm_err qm_summary_show(const struct qm_fleet *f, const struct qm_fleet_summary *s, const struct qm_fleet_filter *filter, uint64_t limit,
                        const struct qm_show *show, struct qm_fault *fault)
 {
-    show_verifier(f, show);
+    qm_verifier_show(f, show);
     fprintf(show->to, "  %s%-10s %10llu\n", show->colour ? "  " : "", "instances", (unsigned long long)s->instances);
     for (size_t i = QM_COUNT(order); i-- > 0;)
         show_status(s, order[i], show);

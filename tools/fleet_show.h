@@ -26,6 +26,9 @@ void qm_summary_json(const struct qm_fleet *f, uint64_t instances, const uint64_
 qm_err qm_summary_show(const struct qm_fleet *f, const struct qm_fleet_summary *s, const struct qm_fleet_filter *filter, uint64_t limit,
                        const struct qm_show *show, struct qm_fault *fault);
 
+/* Before all else, where the verifier has not run for long, or where its clock is behind its last run: what is shown then is not of now. */
+void qm_verifier_show(const struct qm_fleet *f, const struct qm_show *show);
+
 enum qm_colour qm_standing_colour(enum qm_standing_status s);
 
 #endif

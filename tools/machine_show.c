@@ -631,6 +631,7 @@ static qm_err one_text(const struct qm_fleet *f, const struct qm_machine *m, con
 {
     const struct qm_show *show = ask->show;
     struct showing s = {f, show, 0};
+    qm_verifier_show(f, show);
     show_status(f, m, show);
     qm_err err = show_hold(f, m, show, fault);
     if (err != QM_OK)
