@@ -97,7 +97,8 @@ void qm_verifier_show(const struct qm_fleet *f, const struct qm_show *show)
     if (!behind && !qm_fleet_verifier_stopped(f))
         return;
     if (behind)
-        snprintf(text, sizeof text, "The clock is %s behind the end of the last run: who is silent cannot be told.", qm_age(age, f->last.end_ms - f->now_ms));
+        snprintf(text, sizeof text, "The clock is %s behind the end of the last run: who is silent cannot be told.",
+                 qm_age(age, f->last.end_ms - f->now_ms));
     else if (f->last.known)
         snprintf(text, sizeof text, "The verifier has not run for %s: what follows is as old.", qm_age(age, f->now_ms - f->last.end_ms));
     else
