@@ -18,6 +18,7 @@ from fleet_kit import DAY, HOUR, START, Quote
 
 ENOSPC, EIO, EROFS, EINTR = 28, 5, 30, 4
 SEED = int(os.environ.get('QM_SEED', '1'))
+RUNS = ('run', 'results')  # results: they are written elsewhere, by each try to a file of its own
 
 
 def pcrs(id, **changed):
@@ -43,7 +44,7 @@ def make_model(quotemill, maker, top, scenario):
     if scenario in ('backup', 'restore'):
         home.must('backup', 'copy')
         home.enroll(home.line('later', 9))
-    if scenario != 'run':
+    if scenario not in RUNS:
         return home
     for reset in (3, 4):
         home.now += HOUR
@@ -79,11 +80,13 @@ class Try:
         shutil.copytree(test.model.top, self.top, symlinks=True)
         self.home = kit.Home(test.quotemill, None, self.top)
         self.home.now = test.model.now
+        self.calls = 0
 
     def call(self, env=None, kill_after=None):
         home = self.home
-        args = {'run': ['run', '--json', home.spool], 'enroll': ['enroll', os.path.join(self.top, 'more.ndjson')], 'backup': ['backup', 'copy'],
-                'restore': ['restore', '--force', 'copy']}[self.test.scenario]
+        self.calls += 1
+        args = {'run': ['run', '--json', home.spool], 'results': ['run', '--json', '--results', f'out/{self.calls}.mpk', home.spool],
+                'enroll': ['enroll', os.path.join(self.top, 'more.ndjson')], 'backup': ['backup', 'copy'], 'restore': ['restore', '--force', 'copy']}[self.test.scenario]
         e = dict(home.env, FAKETIME=home.faketime(), QM_FAULT_BELOW=self.top, QM_FAULT_COUNT=self.top + '.count', **(env or {}))
         e['LD_PRELOAD'] = f'{self.test.shim} {e["LD_PRELOAD"]}'
         p = subprocess.Popen([home.program, *args], cwd=self.top, env=e, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -111,7 +114,7 @@ class Try:
                 return {'sound': False}
             state = {'instances': db.execute('SELECT id, grp, enrolled_ms FROM instance ORDER BY id').fetchall(),
                      'keys': db.execute('SELECT count(*) FROM ak_history').fetchall()}
-            if self.test.scenario == 'run':
+            if self.test.scenario in RUNS:
                 state['sets'] = db.execute('SELECT kind, slot, grp, origin, since_ms, ended_ms, mask, hex(value) FROM baseline b'
                                            ' JOIN pcr_values v ON v.no = b.vals ORDER BY 1, 2, 3, 4, 5, 8').fetchall()
                 state['runs'] = db.execute('SELECT sum(records) FROM run').fetchall()
@@ -123,7 +126,7 @@ class Try:
             state['copy'] = self.copied()
             state['beside'] = sorted(os.listdir(self.top))
             state['files'] = sorted(n for n in os.listdir(self.home.path) if not n.endswith(('-wal', '-shm')))
-        if self.test.scenario != 'run':
+        if self.test.scenario not in RUNS:
             return state
         machines, summary = self.home.status()
         for m in machines.values():
@@ -133,8 +136,9 @@ class Try:
         state['by_status'] = summary['by_status']
         state['alerts'] = sorted(([(k, v) for k, v in a.items() if k != 'no'] for a in self.home.alerts('--state', 'all')), key=str)
         results = []
-        for name in sorted(os.listdir(os.path.join(self.home.path, 'results'))):
-            for r in self.home.results(name[:-len('.mpk')]) if name.endswith('.mpk') else [{'name': name}]:
+        for path in sorted(os.path.join(folder, n) for folder in (os.path.join(self.home.path, 'results'), os.path.join(self.top, 'out'))
+                           for n in os.listdir(folder)):
+            for r in self.home.results_in(path) if path.endswith('.mpk') else [{'name': path}]:
                 results.append(sorted((k, v) for k, v in r.items() if k not in ('run', 'baseline')))
         state['results'] = sorted(r for r in map(str, results))
         for folder in ('quarantine', 'held'):
@@ -169,7 +173,8 @@ class Test:
         self.quotemill, self.shim, self.scenario = quotemill, os.path.abspath(shim), scenario
         self.top = tempfile.mkdtemp(prefix='qm-crash-')
         self.model = make_model(quotemill, maker, os.path.join(self.top, 'model'), scenario)
-        os.makedirs(os.path.join(self.model.top, 'nothing'))
+        for name in ('nothing', 'out'):
+            os.makedirs(os.path.join(self.model.top, name))
         self.failed = self.tries = self.killed = self.refused = 0
         self.lock = threading.Lock()
 
@@ -285,7 +290,7 @@ def main():
     maker = kit.Maker(maker_program)
     good = True
     print(f'QM_SEED={SEED}', flush=True)
-    for scenario in sys.argv[4:] or ['enroll', 'run', 'backup', 'restore']:
+    for scenario in sys.argv[4:] or ['enroll', 'run', 'results', 'backup', 'restore']:
         test = Test(quotemill, maker, shim, scenario)
         try:
             good = test.play(wanted) and good

@@ -148,9 +148,9 @@ class Home:
             for folder, _, files in os.walk(os.path.join(self.path, name)):
                 for f in files:
                     path = os.path.join(folder, f)
-                    known = os.stat(path)
+                    known = os.lstat(path)
                     if known.st_mtime_ns % 1_000_000_000 != 987_654_321:  # the mark of a time that we set
-                        os.utime(path, ns=(self.now // 1000 * 1_000_000_000 + 987_654_321,) * 2)
+                        os.utime(path, ns=(self.now // 1000 * 1_000_000_000 + 987_654_321,) * 2, follow_symlinks=False)
 
     # ---- enrolment ----
 
@@ -205,7 +205,10 @@ class Home:
 
     def results(self, run):
         """The status records of a run's results."""
-        with open(os.path.join(self.path, 'results', run + '.mpk'), 'rb') as f:
+        return self.results_in(os.path.join(self.path, 'results', run + '.mpk'))
+
+    def results_in(self, path):
+        with open(path, 'rb') as f:
             b = f.read()
         out, at = [], 0
         while at < len(b):

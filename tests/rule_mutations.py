@@ -609,8 +609,18 @@ MUTATIONS = {
          '"DELETE FROM alert WHERE no IN (SELECT no FROM old_alert)"', '"DELETE FROM alert WHERE no < 0"'),
     ],
     'results_of_killed_runs': [
-        ('results of a run that is not committed go', 'tools/commit.c', ': unlinkat(dirfd(d), e->d_name, 0)) != 0', ': 0) != 0'),
+        ('results of a run that is not committed go', 'tools/commit.c', ': unlinkat(dir, name, 0)) == 0', ': 0) == 0'),
         ('those of one that is get their name', 'tools/commit.c', '(known ? renameat(', '(false ? renameat('),
+    ],
+    'results_elsewhere_of_killed_runs': [
+        ('results of a run that is not committed go', 'tools/commit.c', ': unlink(part)) == 0;', ': 0) == 0;'),
+        ('those of one that is get their name', 'tools/commit.c', '(known ? rename(part, path)', '(false ? rename(part, path)'),
+        ('by what the run wrote down', 'tools/commit.c', 'else if (is_of_run(e->d_name, elsewhere, run))', 'else if (false)'),
+        ('... which then goes', 'tools/commit.c', 'sync_directory_of(r->path, NULL) == QM_OK)', 'false)'),
+        ('... also where the run fails', 'tools/commit.c', "if (dropped && r->note[0] != '\\0')", 'if (false)'),
+    ],
+    'results_to_a_pipe': [
+        ('it is not replaced', 'tools/commit.c', '&& !S_ISREG(st.st_mode)) {', '&& S_ISLNK(st.st_mode)) {'),
     ],
     'newer_schema': [
         ('an older program exits 3', 'tools/store/store_open.c', 'if (version > QM_STORE_SCHEMA)', 'if (version > QM_STORE_SCHEMA + 9)'),

@@ -133,7 +133,8 @@ TABLE = [
     ('... not one behind a directory that became a link',
      'spool/a_directory_that_became_a_link_is_not_followed spool/a_link_above_a_directory_is_not_followed'),
     ('a committed run is finished, an uncommitted one discarded', 'spool/recovery_both_ways'),
-    ('... with its results', 'results_of_killed_runs'),
+    ('... with its results', 'results_of_killed_runs results_elsewhere_of_killed_runs'),
+    ('--results: a pipe or a device stays what it is', 'results_to_a_pipe'),
     ('sources take turns', 'sources_take_turns spool/sources_take_turns'),
     ('spool checks caps, framing and id, and delivers whole', 'spool_command spool/a_record_is_delivered_whole'),
     ('a file without record ends goes to quarantine after its earlier records were recorded', 'quarantine'),
@@ -1633,6 +1634,53 @@ def results_of_killed_runs(lab):
     lab.wait().go(m.quote())
     names = os.listdir(folder)
     assert known in names and not any(n.endswith('.part') or n.startswith('20260101') for n in names), names
+
+
+def results_elsewhere_of_killed_runs(lab):
+    m = lab.known('a')
+    notes, out = os.path.join(lab.path, 'results'), os.path.join(lab.top, 'out')
+    os.mkdir(out)
+
+    def left_by(run, name, data):
+        """As a kill leaves it; the run was called with --results out/NAME."""
+        with open(os.path.join(out, f'{name}.{run}.part'), 'wb') as f:
+            f.write(data)
+        os.symlink(os.path.join(os.path.realpath(out), name), os.path.join(notes, run + '.elsewhere'))
+    lab.wait().put(m.quote())
+    left_by(lab.run('--results', 'none')[0]['run'], 'one.mpk', b'all of it')  # behind the commit
+    left_by('20260101T000000Z-abc', 'two.mpk', b'half')  # before it
+    with open(os.path.join(out, 'strange.mpk.part'), 'wb') as f:
+        f.write(b'of nobody here')
+    os.symlink(os.path.join(out, 'gone', 'three.mpk'), os.path.join(notes, '20260101T000000Z-abd.elsewhere'))
+    lab.wait().put(m.quote())
+    lab.run('--results', 'out/four.mpk')  # from lab.top
+    equal(sorted(os.listdir(out)), ['four.mpk', 'one.mpk', 'strange.mpk.part'])
+    equal([n for n in os.listdir(notes) if not n.endswith('.mpk')], [])
+    with open(os.path.join(out, 'one.mpk'), 'rb') as f:
+        equal(f.read(), b'all of it')
+    equal(len(lab.results_in(os.path.join(out, 'four.mpk'))), 1)
+    # a run that fails before the commit takes both away itself
+    os.mkdir(os.path.join(out, 'five.mpk'))
+    lab.wait().put(m.quote())
+    _, a = lab.run('--results', 'out/five.mpk', codes=(3,))
+    assert 'cannot write the results' in a.err, a
+    _, a = lab.run('--results', 'out/' + 'x' * 250, codes=(3,))
+    assert 'cannot write the results' in a.err, a
+    equal((sorted(os.listdir(out)), len(lab.left())), (['five.mpk', 'four.mpk', 'one.mpk', 'strange.mpk.part'], 1))
+    equal([n for n in os.listdir(notes) if not n.endswith('.mpk')], [])
+
+
+def results_to_a_pipe(lab):
+    m = lab.known('a')
+    pipe = os.path.join(lab.top, 'pipe')
+    os.mkfifo(pipe)
+    with subprocess.Popen(['cat', pipe], stdout=subprocess.PIPE) as reader:
+        lab.wait().put(m.quote())
+        lab.run('--results', 'pipe')
+        read = reader.stdout.read()
+    equal(kit.unpack(read, 0)[0]['id'], 'a')
+    equal([n for n in os.listdir(lab.top) if n.startswith('pipe')], ['pipe'])
+    assert os.path.exists(pipe) and not os.path.isfile(pipe)
 
 
 def unit_succeeds(lab):

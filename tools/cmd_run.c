@@ -135,7 +135,7 @@ static qm_err open_spool(struct night *n, struct qm_fault *fault)
     if (err == QM_OK)
         err = qm_spool_recover(n->spool, &past, fault);
     if (err == QM_OK)
-        err = qm_commit_recover(n->store, n->q->home, fault);
+        err = qm_commit_recover(n->store, n->q->home, qm_setup_report, command, fault);
     if (err == QM_OK)
         err = qm_spool_take(n->spool, n->list, is_enrolled, n->store, fault);
     if (err == QM_OK && qm_spool_others(n->spool) != 0)

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "engine/pool.h"
@@ -14,6 +15,9 @@
 
 enum { BUFFER = 256 * 1024, PATH_ROOM = 4096 + 320 };
 static const char unfinished[] = ".part"; /* behind the name of results whose run is not committed */
+/* Results that lie elsewhere: HOME/results/RUN.elsewhere is a symbolic link to what FILE will be, for as long as there is a
+ * FILE.RUN.part. */
+static const char elsewhere[] = ".elsewhere";
 
 /* ---- the lock ---------------------------------------------------------------------------------------------------------- */
 
@@ -47,6 +51,7 @@ struct results {
     pthread_mutex_t lock; /* for one write at a time */
     char path[PATH_ROOM];  /* of the file in the end; "" where we do not rename it */
     char part[PATH_ROOM];
+    char note[PATH_ROOM];  /* the link to path, where that is not in the home; "": none */
 };
 
 /* What encodes the outcomes of one arena. Writers take turns at the file, so the order of results is nobody's. */
@@ -80,20 +85,85 @@ static qm_err results_flush(struct results *r, struct qm_out *o, struct qm_fault
     return err;
 }
 
+/* The directory of a file, synced. */
+static qm_err sync_directory_of(const char *path, struct qm_fault *fault)
+{
+    char dir[PATH_ROOM];
+    snprintf(dir, sizeof dir, "%s", path);
+    char *slash = strrchr(dir, '/');
+    if (slash == NULL)
+        snprintf(dir, sizeof dir, ".");
+    else
+        slash[slash == dir ? 1 : 0] = '\0';
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    qm_err err = fd >= 0 && fsync(fd) == 0 ? QM_OK : qm_fail(fault, QM_E_IO, errno, "cannot sync %s", dir);
+    if (fd >= 0)
+        close(fd);
+    return err;
+}
+
+static bool in_room(int n, size_t room)
+{
+    return n >= 0 && (size_t)n < room;
+}
+
+/* Where the results end up when they do not lie in the home: the next run may be called from another directory. */
+static qm_err absolute(const char *file, char out[PATH_ROOM], struct qm_fault *fault)
+{
+    char dir[PATH_ROOM];
+    const char *slash = strrchr(file, '/');
+    if (!in_room(snprintf(dir, sizeof dir, "%.*s", slash == NULL ? 1 : (int)(slash - file + 1), slash == NULL ? "." : file), sizeof dir))
+        return qm_fail(fault, QM_E_LIMIT, 0, "the path of the results is too long");
+    char *real = realpath(dir, NULL);
+    if (real == NULL)
+        return qm_fail(fault, QM_E_IO, errno, "cannot write the results to %s", file);
+    int n = snprintf(out, PATH_ROOM, "%s/%s", strcmp(real, "/") == 0 ? "" : real, slash == NULL ? file : slash + 1);
+    free(real);
+    return in_room(n, PATH_ROOM) ? QM_OK : qm_fail(fault, QM_E_LIMIT, 0, "the path of the results is too long");
+}
+
+/* A run that is killed cannot take its part away, nor give it its name, and the next one may be told another FILE: so where the part
+ * is stands in the home before it is there. */
+static qm_err note_elsewhere(struct results *r, const char *home, const char *run, struct qm_fault *fault)
+{
+    if (!in_room(snprintf(r->note, sizeof r->note, "%s/results/%s%s", home, run, elsewhere), sizeof r->note))
+        return qm_fail(fault, QM_E_LIMIT, 0, "the path of the home is too long");
+    if (symlink(r->path, r->note) == 0)
+        return sync_directory_of(r->note, fault);
+    qm_err err = qm_fail(fault, QM_E_IO, errno, "cannot make %s", r->note);
+    r->note[0] = '\0';
+    return err;
+}
+
 static qm_err results_open(struct results *r, const struct qm_commit_options *o, const char *run, struct qm_fault *fault)
 {
+    int n;
+    struct stat st;
     if (o->results != NULL && strcmp(o->results, "none") == 0)
         return QM_OK;
     if (o->results != NULL && strcmp(o->results, "-") == 0) {
         r->fd = STDOUT_FILENO;
         return QM_OK;
     }
-    int n = o->results != NULL ? snprintf(r->path, sizeof r->path, "%s", o->results)
-                               : snprintf(r->path, sizeof r->path, "%s/results/%s.mpk", o->home, run);
-    if (n < 0 || (size_t)n >= sizeof r->path - sizeof unfinished)
-        return qm_fail(fault, QM_E_LIMIT, 0, "the path of the results is too long");
-    memcpy(r->part, r->path, (size_t)n);
-    memcpy(r->part + n, unfinished, sizeof unfinished);
+    if (o->results != NULL && stat(o->results, &st) == 0 && !S_ISREG(st.st_mode)) { /* a pipe, a device: what it is, it stays */
+        r->fd = open(o->results, O_WRONLY | O_CLOEXEC | O_NOCTTY);
+        return r->fd >= 0 ? QM_OK : qm_fail(fault, QM_E_IO, errno, "cannot write the results to %s", o->results);
+    }
+    qm_err err = QM_OK;
+    if (o->results == NULL) {
+        n = snprintf(r->path, sizeof r->path, "%s/results/%s.mpk", o->home, run);
+        if (in_room(n, sizeof r->path))
+            n = snprintf(r->part, sizeof r->part, "%s%s", r->path, unfinished);
+    } else {
+        err = absolute(o->results, r->path, fault);
+        n = err == QM_OK ? snprintf(r->part, sizeof r->part, "%s.%s%s", r->path, run, unfinished) : 0;
+    }
+    if (err == QM_OK && !in_room(n, sizeof r->part))
+        err = qm_fail(fault, QM_E_LIMIT, 0, "the path of the results is too long");
+    if (err == QM_OK && o->results != NULL)
+        err = note_elsewhere(r, o->home, run, fault);
+    if (err != QM_OK)
+        return err;
     r->fd = open(r->part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0640);
     r->ours = r->fd >= 0;
     return r->fd >= 0 ? QM_OK : qm_fail(fault, QM_E_IO, errno, "cannot write the results to %s", r->part);
@@ -131,24 +201,7 @@ static qm_err results_end(struct results *r, const struct qm_run *run, struct qm
     return err;
 }
 
-/* The directory of a file, synced. */
-static qm_err sync_directory_of(const char *path, struct qm_fault *fault)
-{
-    char dir[PATH_ROOM];
-    snprintf(dir, sizeof dir, "%s", path);
-    char *slash = strrchr(dir, '/');
-    if (slash == NULL)
-        snprintf(dir, sizeof dir, ".");
-    else
-        slash[slash == dir ? 1 : 0] = '\0';
-    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    qm_err err = fd >= 0 && fsync(fd) == 0 ? QM_OK : qm_fail(fault, QM_E_IO, errno, "cannot sync %s", dir);
-    if (fd >= 0)
-        close(fd);
-    return err;
-}
-
-/* Committed: the results get their name. */
+/* Committed: the results get their name. What says where they are goes when that is on the disk. */
 static qm_err results_publish(struct results *r, struct qm_fault *fault)
 {
     if (!r->ours)
@@ -156,20 +209,75 @@ static qm_err results_publish(struct results *r, struct qm_fault *fault)
     r->ours = false;
     if (rename(r->part, r->path) != 0)
         return qm_fail(fault, QM_E_IO, errno, "recorded, but cannot name the results %s (the next run does)", r->path);
+    if (r->note[0] != '\0' && sync_directory_of(r->path, NULL) == QM_OK)
+        unlink(r->note); /* else the next run does */
     return QM_OK;
 }
 
-static void results_close(struct results *r)
+/* dropped: no run will ever want them. */
+static void results_close(struct results *r, bool dropped)
 {
     if (r->fd >= 0 && r->fd != STDOUT_FILENO)
         close(r->fd);
     if (r->ours)
         unlink(r->part);
+    if (dropped && r->note[0] != '\0')
+        unlink(r->note);
 }
 
-qm_err qm_commit_recover(struct qm_store *s, const char *home, struct qm_fault *fault)
+/* ---- what killed runs left ------------------------------------------------------------------------------------------------ */
+
+/* Is this a name of a run with that behind it? */
+static bool is_of_run(const char *name, const char *tail, char run[256])
 {
-    char dir[PATH_ROOM];
+    const size_t len = strlen(name), tail_len = strlen(tail);
+    if (len <= tail_len || strcmp(name + len - tail_len, tail) != 0)
+        return false;
+    snprintf(run, 256, "%.*s", (int)(len - tail_len), name);
+    return true;
+}
+
+static qm_err settle_here(struct qm_store *s, int dir, const char *name, const char *run, struct qm_fault *fault)
+{
+    char whole[256 + 8];
+    bool known;
+    qm_err err = qm_store_run_known(s, run, &known, fault);
+    if (err != QM_OK)
+        return err;
+    snprintf(whole, sizeof whole, "%s.mpk", run);
+    if ((known ? renameat(dir, name, dir, whole) : unlinkat(dir, name, 0)) == 0 || errno == ENOENT)
+        return QM_OK;
+    return qm_fail(fault, QM_E_IO, errno, "cannot settle the results in %s", name);
+}
+
+/* The same for results that lie elsewhere. That nobody may write there now is no reason not to run. */
+static qm_err settle_elsewhere(struct qm_store *s, int dir, const char *name, const char *run, qm_ingest_report report, void *ctx,
+                               struct qm_fault *fault)
+{
+    char path[PATH_ROOM], part[PATH_ROOM];
+    bool known;
+    qm_err err = qm_store_run_known(s, run, &known, fault);
+    const ssize_t n = err == QM_OK ? readlinkat(dir, name, path, sizeof path - 1) : 0;
+    if (err != QM_OK)
+        return err;
+    if (n > 0) {
+        path[n] = '\0';
+        if (!in_room(snprintf(part, sizeof part, "%s.%s%s", path, run, unfinished), sizeof part))
+            part[0] = '\0';
+        const bool done = (known ? rename(part, path) : unlink(part)) == 0;
+        if (done ? known && sync_directory_of(path, NULL) != QM_OK : errno != ENOENT && errno != ENOTDIR) {
+            report(ctx, part, errno, known ? "results of a killed run cannot be given their name" : "what a killed run left cannot be removed");
+            return QM_OK;
+        }
+    }
+    if (unlinkat(dir, name, 0) != 0 && errno != ENOENT)
+        return qm_fail(fault, QM_E_IO, errno, "cannot remove %s from the results", name);
+    return QM_OK;
+}
+
+qm_err qm_commit_recover(struct qm_store *s, const char *home, qm_ingest_report report, void *ctx, struct qm_fault *fault)
+{
+    char dir[PATH_ROOM], run[256];
     qm_err err = qm_home_file(dir, sizeof dir, home, "results", fault);
     if (err != QM_OK)
         return err;
@@ -177,17 +285,10 @@ qm_err qm_commit_recover(struct qm_store *s, const char *home, struct qm_fault *
     if (d == NULL)
         return qm_fail(fault, QM_E_IO, errno, "cannot open %s", dir);
     for (struct dirent *e; err == QM_OK && (e = readdir(d)) != NULL;) {
-        const size_t len = strlen(e->d_name), tail = strlen(".mpk.part");
-        char run[256];
-        bool known;
-        if (len <= tail || strcmp(e->d_name + len - tail, ".mpk.part") != 0)
-            continue;
-        snprintf(run, sizeof run, "%.*s", (int)(len - tail), e->d_name);
-        err = qm_store_run_known(s, run, &known, fault);
-        char name[256 + 8];
-        snprintf(name, sizeof name, "%s.mpk", run);
-        if (err == QM_OK && (known ? renameat(dirfd(d), e->d_name, dirfd(d), name) : unlinkat(dirfd(d), e->d_name, 0)) != 0 && errno != ENOENT)
-            err = qm_fail(fault, QM_E_IO, errno, "cannot settle %s/%s", dir, e->d_name);
+        if (is_of_run(e->d_name, ".mpk.part", run))
+            err = settle_here(s, dirfd(d), e->d_name, run, fault);
+        else if (is_of_run(e->d_name, elsewhere, run))
+            err = settle_elsewhere(s, dirfd(d), e->d_name, run, report, ctx, fault);
     }
     closedir(d);
     return err;
@@ -342,6 +443,6 @@ qm_err qm_commit(struct qm_store *s, struct qm_outcomes *const *outcomes, unsign
         qm_store_rollback(s);
     if (err == QM_OK)
         err = results_publish(&results, fault);
-    results_close(&results);
+    results_close(&results, *end == QM_COMMIT_NOTHING);
     return err;
 }

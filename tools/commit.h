@@ -6,6 +6,7 @@
 #ifndef QM_COMMIT_H
 #define QM_COMMIT_H
 
+#include "ingest/ingest.h"
 #include "tools/event_keep.h"
 #include "tools/judge/judge.h"
 #include "tools/retention.h"
@@ -13,7 +14,8 @@
 struct qm_commit_options {
     const char *command;           /* "run", "apply": for messages, and the kind of the run's row */
     const char *home;
-    const char *results;           /* file for the results; "-": stdout; "none"; NULL: HOME/results/RUN.mpk */
+    const char *results;           /* file for the results; "-": stdout; "none"; NULL: HOME/results/RUN.mpk. A pipe or device is written to
+                                    * as it is, a file appears whole */
     const char *(*source_of)(void *ctx, struct qm_span source);
     void *source_ctx;
     struct qm_event_keep *const *kept; /* what the workers kept of logs; kept_count 0: nothing */
@@ -43,8 +45,9 @@ qm_err qm_commit(struct qm_store *s, struct qm_outcomes *const *outcomes, unsign
                  const struct qm_commit_options *options, struct qm_judgment *out, enum qm_commit_end *end,
                  struct qm_fault *fault) QM_MUST_USE;
 
-/* Results of runs that were killed: those whose run is in the store get their name, the others are removed. */
-qm_err qm_commit_recover(struct qm_store *s, const char *home, struct qm_fault *fault) QM_MUST_USE;
+/* Results of runs that were killed, in the home and elsewhere: those whose run is in the store get their name, the others are removed.
+ * What elsewhere can be neither now is reported, and left for another run. */
+qm_err qm_commit_recover(struct qm_store *s, const char *home, qm_ingest_report report, void *ctx, struct qm_fault *fault) QM_MUST_USE;
 
 /* The lock of whoever changes what machines are known to have sent (run, apply, restore): HOME/run.lock, held until the
  * descriptor is closed; no child inherits it. QM_E_BUSY: another has it. */
