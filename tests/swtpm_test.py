@@ -36,24 +36,35 @@ def pack(v):
 
 
 class Tpm:
+    """A simulator. That of another test may have, or take at any moment, a port that was chosen: the control channel is a socket that is
+    bound here and handed over, so what answers on it is ours, and it answers only once the simulator has the port of commands beside it."""
     def __init__(self, folder):
         self.dir = folder
         os.makedirs(f'{folder}/state', exist_ok=True)
         for _ in range(50):
-            port = random.randrange(20000, 40000)
-            self.proc = subprocess.Popen(
-                ['swtpm', 'socket', '--tpm2', '--tpmstate', f'dir={folder}/state', '--server', f'type=tcp,port={port},bindaddr=127.0.0.1',
-                 '--ctrl', f'type=tcp,port={port + 1},bindaddr=127.0.0.1', '--flags', 'not-need-init,startup-clear'],
-                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            for _ in range(100):
-                if self.proc.poll() is not None:
-                    break
+            port = random.randrange(20000, 32000)  # below those that the kernel gives to connections
+            with socket.socket() as control:
                 try:
-                    socket.create_connection(('127.0.0.1', port + 1), 1).close()
-                    self.env = {**os.environ, 'TPM2TOOLS_TCTI': f'swtpm:host=127.0.0.1,port={port}'}
-                    return
+                    control.bind(('127.0.0.1', port + 1))
                 except OSError:
-                    time.sleep(0.02)
+                    continue
+                control.listen()
+                self.proc = subprocess.Popen(
+                    ['swtpm', 'socket', '--tpm2', '--tpmstate', f'dir={folder}/state', '--server', f'type=tcp,port={port},bindaddr=127.0.0.1',
+                     '--ctrl', f'type=tcp,fd={control.fileno()}', '--flags', 'not-need-init,startup-clear'],
+                    pass_fds=[control.fileno()], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                asks = socket.create_connection(('127.0.0.1', port + 1), 60)
+            with asks:  # its socket is closed here: if it ends without an answer, the connection does
+                try:
+                    asks.sendall((1).to_bytes(4, 'big'))  # CMD_GET_CAPABILITY
+                    answers = asks.recv(4) != b''
+                except OSError:
+                    answers = False
+            if answers:
+                self.env = {**os.environ, 'TPM2TOOLS_TCTI': f'swtpm:host=127.0.0.1,port={port}'}
+                return
+            self.proc.kill()
+            self.proc.wait()
         raise SystemExit('FAIL swtpm did not start')
 
     def __call__(self, *args):
