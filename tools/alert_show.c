@@ -121,7 +121,7 @@ static void show_numbers(FILE *to, const struct qm_cohort *c)
 
 static void show_states(FILE *to, const struct qm_cohort *c)
 {
-    char n[32];
+    char n[32], until[QM_AGE_MAX];
     const char *between = ": ";
     for (unsigned k = 0; k < 4; k++)
         if (c->by_state[k] != 0) {
@@ -129,6 +129,8 @@ static void show_states(FILE *to, const struct qm_cohort *c)
                 fprintf(to, "%s%s", between, qm_alert_state_name((enum qm_alert_state)k));
             else
                 fprintf(to, "%s%s %s", between, grouped(n, c->by_state[k]), qm_alert_state_name((enum qm_alert_state)k));
+            if (k == QM_ALERT_IGNORED && c->until_ms != 0)
+                fprintf(to, "%s until %s", c->by_state[k] > 1 ? ", the first" : "", qm_moment(until, c->until_ms));
             between = ", ";
         }
 }
@@ -449,6 +451,10 @@ qm_err qm_alert_explain(struct qm_alert_show *w, const struct qm_alert_view *a, 
     err = show_detail(w, a->detail, fault);
     if (err != QM_OK)
         return err;
+    if (a->state == QM_ALERT_ACCEPTED && a->set_no != 0) {
+        field(w, "accepted");
+        fprintf(w->show.to, "as set %" PRIu64 "\n", a->set_no);
+    }
     show_history(w, a);
     if (a->state == QM_ALERT_OPEN || a->state == QM_ALERT_IGNORED)
         show_advice(w, qm_alert_advice(a->kind, t.cause));

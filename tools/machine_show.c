@@ -577,6 +577,8 @@ static qm_err show_alert(void *ctx, const struct qm_machine_alert *a, struct qm_
                  a->state == QM_ALERT_RESOLVED ? "passes again" : qm_alert_state_name(a->state), 13);
     fprintf(s->show->to, "%s %s  first %s, last %s, %llu time%s", kind != NULL ? kind : "", a->change,
             qm_ago(first, s->f->now_ms, a->first_ms), qm_ago(last, s->f->now_ms, a->last_ms), (unsigned long long)a->count, a->count == 1 ? "" : "s");
+    if (a->state == QM_ALERT_IGNORED && a->until_ms != 0)
+        fprintf(s->show->to, ", until %s", qm_moment(first, a->until_ms));
     if (a->why[0] != '\0') {
         fputs(": ", s->show->to);
         qm_show_text(s->show, span(a->why), 0);

@@ -172,6 +172,7 @@ struct qm_cohort {
     struct qm_alert_view one;            /* the alert with the lowest number; without its history */
     uint64_t alerts, by_state[4], count; /* rows; repeats of all */
     uint64_t first_ms, last_ms, last_no;
+    uint64_t until_ms; /* when the first of those that are ignored is open again; 0: they stay so */
 };
 typedef qm_err (*qm_cohort_visit)(void *ctx, const struct qm_cohort *c, struct qm_fault *fault);
 /* The largest first. */

@@ -328,6 +328,7 @@ static void take_cohort(sqlite3_stmt *st, struct qm_cohort *c)
     c->first_ms = number_at(st, COLUMN_COUNT + 6);
     c->last_ms = number_at(st, COLUMN_COUNT + 7);
     c->last_no = number_at(st, COLUMN_COUNT + 8);
+    c->until_ms = number_at(st, COLUMN_COUNT + 9);
 }
 
 qm_err qm_cohorts_each(struct qm_store *s, const struct qm_alert_filter *f, qm_cohort_visit visit, void *ctx,
@@ -335,14 +336,14 @@ qm_err qm_cohorts_each(struct qm_store *s, const struct qm_alert_filter *f, qm_c
 {
     static const char grouped[] =
         " GROUP BY a.change) SELECT " COLUMNS ", t.alerts, t.open, t.ignored, t.accepted, t.resolved, t.count, "
-        "t.first_ms, t.last_ms, t.last_no"
+        "t.first_ms, t.last_ms, t.last_no, t.until_ms"
         " FROM t CROSS JOIN alert a ON a.no = t.no" JOINED " ORDER BY t.alerts DESC, t.last_ms DESC, t.no";
     static const char head[] = "WITH t AS MATERIALIZED (SELECT min(a.no) no, count(*) alerts, sum(a.state = 0) open, "
                                "sum(a.state = 1) ignored,"
                                " sum(a.state = 2) accepted, sum(a.state = 3) resolved, sum(a.count) count, "
                                "min(a.first_ms) first_ms, max(a.last_ms) last_ms,"
-                               " max(a.no) last_no FROM alert a JOIN change c ON c.no = a.change LEFT JOIN instance i ON "
-                               "i.slot = a.slot";
+                               " max(a.no) last_no, min(CASE a.state WHEN 1 THEN a.until_ms END) until_ms"
+                               " FROM alert a JOIN change c ON c.no = a.change LEFT JOIN instance i ON i.slot = a.slot";
     sqlite3_stmt *st = NULL;
     struct reading *r = reading_open(fault);
     if (r == NULL)
