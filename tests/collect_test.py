@@ -659,6 +659,32 @@ def queue(folder):
         check(os.stat(f'{away}/{n}').st_mode & 0o777 == 0o644, 'a verifier of another user can read them')
         os.rename(f'{away}/{n}', f'{home.spool}/{n}')
     check(home.run() == 0 and home.standing('queue')[0] in ('trusted', 'new'), 'the home takes them all', home.status('queue'))
+    # what a delivery that was killed leaves in the spool: its own, when it is old, is removed by the next
+    kill = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))
+    p = subprocess.run([COLLECT, 'once', '--state', m.state, '--tcti', m.tcti, '--spool', away, '--log', m.log], capture_output=True, preexec_fn=kill)
+    left = os.listdir(away)
+    check(p.returncode == -signal.SIGXFSZ and len(left) == 1 and re.fullmatch(r'\.queue-[0-9]+-[0-9a-f]{16}\.mpk\.tmp', left[0]), 'a delivery that is killed leaves a hidden file', p.returncode, left)
+    p = m.once(away, '-v')
+    check(p.returncode == 0 and left[0] in os.listdir(away) and 'killed' not in text(p), 'which may still be at work', text(p))
+    old = lambda name: os.utime(f'{away}/{name}', (time.time() - 3700,) * 2, follow_symlinks=False)
+    old(left[0])
+    stay = [f'.queue2-1700000000000-{"a" * 16}.mpk.tmp', f'.queue-17-1700000000000-{"a" * 16}.mpk.tmp', f'.queue-1700000000000-{"a" * 15}.mpk.tmp', '.queue.tmp', 'queue.tmp',
+            f'.queue-1700000000001-{"a" * 16}.mpk.tmp', f'.queue-1700000000002-{"a" * 16}.mpk.tmp']
+    for name in stay[:-2]:
+        open(f'{away}/{name}', 'w').close()
+    os.symlink(m.log, f'{away}/{stay[-2]}')
+    os.mkdir(f'{away}/{stay[-1]}')
+    if os.geteuid() == 0:
+        stay.append(f'.queue-1700000000003-{"a" * 16}.mpk.tmp')
+        open(f'{away}/{stay[-1]}', 'w').close()
+        os.chown(f'{away}/{stay[-1]}', 65534, 65534)
+    for name in stay:
+        old(name)
+    p = m.once(away)
+    check(p.returncode == 0 and '1 deliveries that were killed' in text(p) and sorted(n for n in os.listdir(away) if not n.endswith('.mpk')) == sorted(stay),
+          'an hour later it is removed, and nothing of anybody else', text(p), os.listdir(away))
+    shutil.rmtree(away)
+    os.mkdir(away)
     # a spool that is full, or read-only
     if os.geteuid() == 0 and subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=64k', 'none', away], capture_output=True).returncode == 0:
         try:

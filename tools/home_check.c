@@ -10,12 +10,14 @@
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/timex.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "codec/text.h"
 #include "ingest/ingest.h"
+#include "tools/spool/spool.h"
 
-enum { SENDERS_MAX = 1000 };
+enum { SENDERS_MAX = 1000, NAMES_MAX = 1000000 };
 
 /* ---- file systems ------------------------------------------------------------------------------------------------------ */
 
@@ -139,12 +141,43 @@ static bool check_dropped_into(int at, const char *name, const char *shown, qm_f
     return true;
 }
 
-static void check_spool(int home, qm_finding found, void *ctx)
+/* Deliveries that nobody will finish, of the names that *names leaves to look at. */
+static uint64_t count_parts(int at, const char *name, unsigned *names)
 {
+    const int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+    uint64_t count = 0;
+    for (struct dirent *d; dir != NULL && *names != 0 && (d = readdir(dir)) != NULL; --*names) {
+        struct stat st;
+        count += qm_spool_is_part(d->d_name) && fstatat(fd, d->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) &&
+                 st.st_mtime < time(NULL) - QM_SPOOL_PART_OLD_S;
+    }
+    if (dir != NULL)
+        closedir(dir);
+    else if (fd >= 0)
+        close(fd);
+    return count;
+}
+
+static void say_parts(const char *home, uint64_t parts, qm_finding found, void *ctx)
+{
+    static const char check[] = "deliveries";
+    char todo[512];
+    snprintf(todo, sizeof todo, "remove them: find %.300s/spool -type f -name '.*.tmp' -mmin +60 -delete", home);
+    if (parts != 0)
+        qm_find(found, ctx, check, QM_HEALTH_WARN, todo, "%llu were killed before they were whole, and left a hidden file in the spool",
+            (unsigned long long)parts);
+    else
+        qm_find(found, ctx, check, QM_HEALTH_PASS, NULL, "none was left half done in the spool");
+}
+
+static void check_spool(const char *path, int home, qm_finding found, void *ctx)
+{
+    unsigned senders = 0, names = NAMES_MAX;
+    uint64_t parts = count_parts(home, "spool", &names);
     bool all = check_dropped_into(home, "spool", "spool", found, ctx, true);
     const int fd = openat(home, "spool", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
-    unsigned senders = 0;
     char shown[256] = "spool/";
     for (struct dirent *d; dir != NULL && senders < SENDERS_MAX && (d = readdir(dir)) != NULL;) {
         if (d->d_name[0] == '.' || (d->d_type != DT_DIR && d->d_type != DT_UNKNOWN))
@@ -152,6 +185,7 @@ static void check_spool(int home, qm_finding found, void *ctx)
         senders++;
         shown_name(shown + 6, sizeof shown - 6, d->d_name);
         all &= check_dropped_into(fd, d->d_name, shown, found, ctx, false);
+        parts += count_parts(fd, d->d_name, &names);
     }
     if (dir != NULL)
         closedir(dir);
@@ -159,6 +193,8 @@ static void check_spool(int home, qm_finding found, void *ctx)
         close(fd);
     if (all)
         qm_find(found, ctx, "spool", QM_HEALTH_PASS, NULL, "closed to others; senders cannot take away each other's files");
+    if (fd >= 0)
+        say_parts(path, parts, found, ctx);
 }
 
 void qm_home_check_modes(const char *home, qm_finding found, void *ctx)
@@ -188,7 +224,7 @@ void qm_home_check_modes(const char *home, qm_finding found, void *ctx)
     check_closed(fd, "held", S_IFDIR, S_IRWXO | S_IRWXG, found, ctx, &all);
     if (all)
         qm_find(found, ctx, "permissions", QM_HEALTH_PASS, NULL, "the home is closed to others");
-    check_spool(fd, found, ctx);
+    check_spool(home, fd, found, ctx);
     close(fd);
 }
 

@@ -105,9 +105,12 @@ static int to_spool(struct once *o, struct qm_span record)
     struct qm_fault fault = {0}, why = {0};
     struct qm_queue q;
     uint64_t older = 0, lost = 0;
+    const uint64_t parts = qm_spool_sweep(o->spool, id_of(o));
     qm_err err = qm_queue_deliver(o->common.state, o->spool, id_of(o), &older, &lost, &why);
     if (err == QM_OK)
         err = qm_spool_deliver(o->spool, id_of(o), record, name, &why);
+    if (parts != 0)
+        qm_collect_note("once", "%llu deliveries that were killed had left a hidden file in the spool; it is removed", (unsigned long long)parts);
     if (older != 0)
         qm_collect_note("once", "%llu older records from the queue were delivered", (unsigned long long)older);
     if (lost != 0)

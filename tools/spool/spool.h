@@ -49,7 +49,7 @@ qm_err qm_spool_recover(struct qm_spool *sp, const struct qm_spool_past *past, s
 qm_err qm_spool_take(struct qm_spool *sp, struct qm_worklist *w, bool (*known)(void *ctx, struct qm_span id), void *ctx,
                      struct qm_fault *fault) QM_MUST_USE;
 uint64_t qm_spool_files(const struct qm_spool *sp);  /* found */
-uint64_t qm_spool_others(const struct qm_spool *sp); /* names in the spools that are no *.mpk file: left there */
+uint64_t qm_spool_others(const struct qm_spool *sp); /* names in the spools that are no *.mpk file, nor going to be one: left there */
 uint64_t qm_spool_errors(const struct qm_spool *sp); /* reported so far */
 
 /* Where a file came from: first path part below its spool and the file's owner, as text for people: "rack7 (uid 1001)". name is
@@ -88,6 +88,12 @@ enum { QM_SPOOL_NAME_MAX = 128 };
  * fit for one, and the directory synced. name gets it. */
 qm_err qm_spool_deliver(const char *dir, struct qm_span id, struct qm_span record, char name[QM_SPOOL_NAME_MAX],
                         struct qm_fault *fault) QM_MUST_USE;
+/* A hidden name as deliveries make it, or the temporary one of another program that ends likewise. */
+bool qm_spool_is_part(const char *name);
+enum { QM_SPOOL_PART_OLD_S = 3600 }; /* then nobody finishes it any more */
+/* Removes what deliveries of this user and this id were killed in: their hidden files, when they are old. Looks at a bounded number of names;
+ * gives how many went. What it cannot look at is for the delivery to say. */
+uint64_t qm_spool_sweep(const char *dir, struct qm_span id);
 
 /* ---- bounded directories ---- */
 

@@ -531,7 +531,7 @@ static qm_err find_name(struct taking *t, const struct spool_names *names, size_
         return QM_OK;
     bool is_file = type == DT_REG && wanted(t, name);
     if (type != DT_DIR && !is_file) {
-        atomic_fetch_add_explicit(&sp->other_count, !p->held, memory_order_relaxed);
+        atomic_fetch_add_explicit(&sp->other_count, !p->held && !qm_spool_is_part(name), memory_order_relaxed); /* a delivery at work is none */
         return QM_OK;
     }
     if (strlen(t->at->rel) + strlen(name) >= PATH_MAX - 64) {
