@@ -54,12 +54,14 @@ static bool text_wanted(const struct ask *k)
 struct writing {
     struct ask *ask;
     const char *home_name;
+    uint64_t written;
 };
 
 static qm_err write_line(void *ctx, const struct qm_alert_view *a, struct qm_fault *fault)
 {
     struct writing *w = ctx;
     struct qm_out o = qm_out_init(w->ask->buffer, QM_OCSF_MAX);
+    w->written++;
     if (ocsf_wanted(w->ask))
         qm_ocsf_write(&o, a, w->home_name);
     else
@@ -99,6 +101,8 @@ static qm_err list_text(struct ask *k, struct qm_fault *fault)
         err = qm_cohorts_each(k->store, &unseen, list_cohort, &l, fault);
     }
     if (err == QM_OK && l.shown == 0)
+        err = qm_store_known(k->store, k->filter.id, k->filter.group, NULL, fault);
+    if (err == QM_OK && l.shown == 0)
         fprintf(stderr, "quotemill alerts list: none\n");
     qm_json_close(l.show.json);
     return err;
@@ -113,8 +117,9 @@ static qm_err list(struct ask *k, struct qm_fault *fault)
     qm_err err = qm_store_policy(k->store, "", 0, &policy, fault);
     if (err != QM_OK)
         return err;
-    struct writing w = {k, policy->name};
-    return qm_alerts_each(k->store, &k->filter, write_line, &w, fault);
+    struct writing w = {k, policy->name, 0};
+    err = qm_alerts_each(k->store, &k->filter, write_line, &w, fault);
+    return err == QM_OK && w.written == 0 ? qm_store_known(k->store, k->filter.id, k->filter.group, NULL, fault) : err;
 }
 
 /* ---- show --------------------------------------------------------------------------------------------------------- */
@@ -135,7 +140,7 @@ static qm_err no_such(uint64_t no, struct qm_fault *fault)
 static qm_err show(struct ask *k, struct qm_fault *fault)
 {
     struct listing l = {.show = {.store = k->store, .show = qm_show_init(stdout)}};
-    struct writing w = {k, ""};
+    struct writing w = {k, "", 0};
     qm_err err = qm_json_open(&l.show.json, fault);
     for (size_t i = 0; err == QM_OK && i < k->count; i++) {
         bool found;

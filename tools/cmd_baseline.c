@@ -110,6 +110,8 @@ static qm_err list(struct ask *a, bool ended, struct qm_fault *fault)
         .id = a->count != 0 ? a->rest[0] : NULL, .group = a->group, .run = a->run, .ended = ended};
     qm_err err = qm_baselines_each(a->store, &f, visit, a, fault);
     if (err == QM_OK && a->shown == 0)
+        err = qm_store_known(a->store, f.id, f.group, f.run, fault);
+    if (err == QM_OK && a->shown == 0)
         fputs("quotemill baseline: none\n", stderr);
     return err;
 }

@@ -72,6 +72,9 @@ qm_err qm_store_enroll_check(struct qm_store *s, const struct qm_enrolment *e, c
 /* How many instances have an AK that another id has too. */
 qm_err qm_store_shared_keys(struct qm_store *s, uint64_t *count, struct qm_fault *fault) QM_MUST_USE;
 qm_err qm_store_count(struct qm_store *s, uint64_t *instances, struct qm_fault *fault) QM_MUST_USE;
+/* Names that somebody gave, NULL for none: QM_E_USAGE with words for the first that this home has never had. For answers that are
+ * empty: they say that nothing is wrong, and a wrong name is no reason to. */
+qm_err qm_store_known(struct qm_store *s, const char *id, const char *group, const char *run, struct qm_fault *fault) QM_MUST_USE;
 
 /* Compiles and publishes the table, unless the one that is there is of this home and generation and sound. *built says whether
  * it was. */

@@ -465,6 +465,34 @@ void qm_store_checkpoint(struct qm_store *s)
     sqlite3_busy_timeout(s->db, STORE_BUSY_MS);
 }
 
+qm_err qm_store_known(struct qm_store *s, const char *id, const char *group, const char *run, struct qm_fault *fault)
+{
+    static const char ids[] = "SELECT 1 FROM instance WHERE id = ?1 UNION ALL SELECT 1 FROM retired WHERE id = ?1 LIMIT 1";
+    static const char groups[] = "SELECT 1 FROM grp WHERE name = ?1 UNION ALL SELECT 1 FROM instance WHERE grp = ?1"
+                                 " UNION ALL SELECT 1 FROM retired WHERE grp = ?1 LIMIT 1";
+    static const char runs[] = "SELECT 1 FROM run WHERE id = ?1";
+    const struct {
+        const char *name, *sql, *before, *behind;
+    } asked[] = {{id, ids, "no instance", " is enrolled, and none was"}, {group, groups, "there is no group", ""},
+                 {run, runs, "no run", " is known"}};
+    for (size_t i = 0; i < QM_COUNT(asked); i++) {
+        uint64_t one;
+        bool found = true;
+        sqlite3_stmt *st = asked[i].name != NULL ? store_sql(s, asked[i].sql, fault) : NULL;
+        if (asked[i].name == NULL)
+            continue;
+        if (st == NULL)
+            return QM_E_STORE;
+        sqlite3_bind_text(st, 1, asked[i].name, -1, SQLITE_STATIC);
+        qm_err err = store_number(s, st, &one, &found, fault);
+        if (err != QM_OK)
+            return err;
+        if (!found)
+            return qm_fail(fault, QM_E_USAGE, 0, "%s '%.256s'%s", asked[i].before, asked[i].name, asked[i].behind);
+    }
+    return QM_OK;
+}
+
 qm_err qm_store_count(struct qm_store *s, uint64_t *instances, struct qm_fault *fault)
 {
     sqlite3_stmt *st = NULL;
