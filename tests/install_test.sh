@@ -6,6 +6,7 @@ dest=$(mktemp -d)
 trap 'rm -rf "$dest"' EXIT
 verifier='bin/quotemill share/man/man1/quotemill.1 share/bash-completion/completions/quotemill share/doc/quotemill/README.md
   share/doc/quotemill/LICENSE share/doc/quotemill/crontab lib/systemd/system/quotemill.service lib/systemd/system/quotemill.timer
+  lib/systemd/system/quotemill-beacon.service lib/systemd/system/quotemill-beacon.timer
   lib/tmpfiles.d/quotemill.conf lib/sysusers.d/quotemill.conf'
 collector='bin/quotemill-collect share/man/man1/quotemill-collect.1 share/bash-completion/completions/quotemill-collect
   lib/systemd/system/quotemill-collect.service lib/systemd/system/quotemill-collect.timer lib/tmpfiles.d/quotemill-collect.conf

@@ -7,6 +7,7 @@
 #include "tools/command.h"
 #include "tools/finding.h"
 #include "tools/options.h"
+#include "tools/store/store_beacon.h"
 #include "tools/store/store_health.h"
 #include "tools/store/store_status.h"
 
@@ -28,23 +29,46 @@ static void check_runs(struct qm_doctor *d, const struct qm_fleet *f)
         qm_doctor_say(d, check, QM_HEALTH_PASS, NULL, "it ended %s", qm_ago(age, f->now_ms, f->last.end_ms));
 }
 
+/* Where a beacon is demanded: one that is missing makes every record stale, and one that is not made anew soon will be. */
+static qm_err check_beacon(struct qm_doctor *d, struct qm_fleet *f, bool everywhere, struct qm_fault *fault)
+{
+    static const char check[] = "freshness", start_it[] = "systemctl enable --now quotemill-beacon.timer, or see the line for cron";
+    struct qm_beacon_row row[QM_BEACONS_MAX];
+    const struct qm_policy *p;
+    char age[QM_AGE_MAX];
+    unsigned count;
+    qm_err err = qm_beacons_live(f->store, row, &count, fault);
+    if (err == QM_OK)
+        err = qm_store_policy(f->store, "", 0, &p, fault);
+    if (err != QM_OK)
+        return err;
+    if (count == 0)
+        qm_doctor_say(d, check, QM_HEALTH_FAIL, start_it, "a beacon is demanded, and none is live: every record is stale");
+    else if (f->now_ms > row[0].since_ms + 2 * p->beacon_period_ms)
+        qm_doctor_say(d, check, QM_HEALTH_FAIL, start_it, "a beacon is demanded, and the newest was made %s: it is to be rotated every beacon_period",
+            qm_ago(age, f->now_ms, row[0].since_ms));
+    else
+        qm_doctor_say(d, check, QM_HEALTH_PASS, NULL, "%s demands a beacon; the newest was made %s", everywhere ? "every group" : "a group",
+            qm_ago(age, f->now_ms, row[0].since_ms));
+    return QM_OK;
+}
+
 static qm_err check_freshness(struct qm_doctor *d, struct qm_fleet *f, struct qm_fault *fault)
 {
     const struct qm_policy *p;
-    uint64_t by_clock = 0;
+    uint64_t by_clock = 0, by_beacon = 0;
     for (size_t i = 0; i < f->scope_count; i++) {
         qm_err err = qm_store_policy(f->store, f->scope[i].name, strlen(f->scope[i].name), &p, fault);
         if (err != QM_OK)
             return err;
         by_clock += p->freshness == QM_FRESHNESS_CLOCK;
+        by_beacon += p->freshness == QM_FRESHNESS_BEACON;
     }
     if (by_clock != 0)
         qm_doctor_say(d, "freshness", QM_HEALTH_WARN, "demand a beacon where machines can fetch one: quotemill config set freshness beacon",
             "the policy clock does not stop quotes made in advance (the home, or a group: %llu of %zu)", (unsigned long long)by_clock,
             f->scope_count);
-    else
-        qm_doctor_say(d, "freshness", QM_HEALTH_PASS, NULL, "every group demands a beacon");
-    return QM_OK;
+    return by_beacon != 0 ? check_beacon(d, f, by_clock == 0, fault) : QM_OK;
 }
 
 /* ---- the table --------------------------------------------------------------------------------------------------------- */
