@@ -356,7 +356,7 @@ MUTATIONS = {
     'held_evidence': [
         ('records of unknown ids are kept', 'tools/cmd_run.c', 'qm_spool_hold(n->spool, rec->evidence.id, rec->evidence.record);', ';'),
         ('... the newest', 'tools/spool/spool_held.c',
-         'good = good && write_record(sp->new_fd, name, record);', 'good = good && (again || write_record(sp->new_fd, name, record));'),
+         'good = good && (!again || sp->held_again < QM_HELD_AGAIN_MAX);', 'good = good && !again;'),
         ('... and appraised once enrolled', 'tools/spool/spool_take.c',
          'return t->known != NULL && spool_held_id', 'return t->known == NULL && spool_held_id'),
     ],

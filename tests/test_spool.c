@@ -438,6 +438,31 @@ static struct qm_span span(const char *text)
     return (struct qm_span){(const uint8_t *)text, strlen(text)};
 }
 
+/* A file of 23 bytes a record may name the same unknown id a hundred million times. */
+Test(spool, one_id_cannot_have_files_written_without_end)
+{
+    struct run *r = run_open("r1");
+    uint64_t bytes;
+    char text[32];
+    run_add(r, NULL);
+    run_take(r);
+    for (unsigned i = 0; i < QM_HELD_AGAIN_MAX + 3; i++) {
+        snprintf(text, sizeof text, "%u", i);
+        qm_spool_hold(r->sp, span("one"), span(text));
+    }
+    qm_spool_hold(r->sp, span("other"), span("of another"));
+    cr_expect_eq(qm_spool_held(r->sp), 2);
+    cr_expect_eq(qm_spool_not_held(r->sp, &bytes), 2);
+    run_read(r);
+    run_commit(r);
+    qm_spool_finish(r->sp);
+    run_close(r);
+    snprintf(text, sizeof text, "%u", QM_HELD_AGAIN_MAX);
+    cr_expect_str_eq(text_of("held/b25l.mpk"), text);
+    cr_expect_str_eq(text_of("held/b3RoZXI.mpk"), "of another");
+    cr_expect_eq(reports, 0, "%s", said);
+}
+
 Test(spool, held_evidence_waits_for_its_id)
 {
     struct qm_fault fault = {0};

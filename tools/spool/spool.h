@@ -58,8 +58,9 @@ const char *qm_spool_source(const struct qm_spool *sp, const char *name);
 
 /* The file goes to quarantine when its records are recorded. why is static text. name as above. From any thread. */
 void qm_spool_quarantine(struct qm_spool *sp, const char *name, const char *why);
-/* Keeps the record of an unknown instance for a later run, in place of an older one. From any thread. What is beyond the bounds
- * of a run is counted in qm_spool_not_held; when it cannot be written, commit fails. */
+/* Keeps the record of an unknown instance for a later run, in place of an older one, which costs a file: a run does so QM_HELD_AGAIN_MAX
+ * times, or one file of small records that name one id is a day's work. From any thread. What is beyond the bounds of a run is counted in
+ * qm_spool_not_held; when it cannot be written, commit fails. */
 void qm_spool_hold(struct qm_spool *sp, struct qm_span id, struct qm_span record);
 uint64_t qm_spool_quarantined(const struct qm_spool *sp); /* files that are to go there */
 uint64_t qm_spool_held(const struct qm_spool *sp); /* ids of this run */
@@ -103,7 +104,10 @@ enum qm_trim_kind {
     QM_TRIM_ARCHIVE,    /* a directory for each run */
     QM_TRIM_RESULTS,
 };
-enum { QM_HELD_MAX = 65536 /* files in HOME/held, and new ones in a run */ };
+enum {
+    QM_HELD_MAX = 65536,     /* files in HOME/held, and new ones in a run */
+    QM_HELD_AGAIN_MAX = 1024 /* times that a run keeps a record in place of one that it kept before */
+};
 
 /* What must go so that nothing in dir is older than keep_ms (0: no limit) and all of it is not longer than max_bytes (0: no
  * limit), oldest first. Plan before the transaction, so that the run's row can count the losses; apply after it. A directory

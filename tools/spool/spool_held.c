@@ -69,7 +69,7 @@ static bool open_new(struct qm_spool *sp)
 
 static bool write_record(int dir, const char *name, struct qm_span record)
 {
-    int fd = openat(dir, name, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+    int fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0)
         return false;
     bool good = spool_write(fd, record.p, record.len);
@@ -93,13 +93,16 @@ void qm_spool_hold(struct qm_spool *sp, struct qm_span id, struct qm_span record
     pthread_mutex_lock(&sp->lock);
     struct stat st;
     bool good = sp->held_count < QM_HELD_MAX && record.len <= HELD_RUN_BYTES_MAX - sp->held_bytes;
+    bool again = good && sp->new_fd >= 0 && fstatat(sp->new_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+    good = good && (!again || sp->held_again < QM_HELD_AGAIN_MAX);
     if (good) {
         good = open_new(sp);
-        bool again = good && fstatat(sp->new_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
-        good = good && write_record(sp->new_fd, name, record);
+        /* Not truncated: a file system may bring what is written into a truncated file to the disk at its close. */
+        good = good && (!again || unlinkat(sp->new_fd, name, 0) == 0) && write_record(sp->new_fd, name, record);
         if (!good && sp->hold_sys == 0)
             sp->hold_sys = errno; /* commit says so: the file that it came from must not be removed */
         if (again) {
+            sp->held_again++;
             sp->held_count--;
             sp->held_bytes -= (uint64_t)st.st_size;
         }

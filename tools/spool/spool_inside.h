@@ -97,7 +97,7 @@ struct qm_spool {
     pthread_mutex_t lock; /* what the workers call */
     pthread_mutex_t take_lock; /* for taking files, one at a time */
     int new_fd;           /* HOME/held/.new-RUN; -1: nothing held yet */
-    uint64_t held_count, held_bytes, not_held, not_held_bytes;
+    uint64_t held_count, held_bytes, held_again, not_held, not_held_bytes;
     int hold_sys; /* errno of the first that could not be held */
     struct qm_pool *writer; /* writes down and syncs what was taken; NULL: nobody */
     _Atomic bool writer_stop;
