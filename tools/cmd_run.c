@@ -138,8 +138,10 @@ static qm_err open_spool(struct night *n, struct qm_fault *fault)
         err = qm_commit_recover(n->store, n->q->home, qm_setup_report, command, fault);
     if (err == QM_OK)
         err = qm_spool_take(n->spool, n->list, is_enrolled, n->store, fault);
-    if (err == QM_OK && qm_spool_others(n->spool) != 0)
-        fprintf(stderr, "quotemill run: %llu names in the spool are no *.mpk files and stay\n", (unsigned long long)qm_spool_others(n->spool));
+    const uint64_t others = err == QM_OK ? qm_spool_others(n->spool) : 0;
+    if (others != 0)
+        fprintf(stderr, "quotemill run: %llu %s\n", (unsigned long long)others,
+                others == 1 ? "name in the spool is no *.mpk file and stays" : "names in the spool are no *.mpk files and stay");
     return err;
 }
 
@@ -312,10 +314,13 @@ static void say(const struct night *n)
     }
     if (n->q->verbose == 0 && isatty(STDERR_FILENO) != 1)
         return;
-    fprintf(stderr, "quotemill run: %s: %llu records of %llu files:", n->id, (unsigned long long)r->records, (unsigned long long)r->files);
+    fprintf(stderr, "quotemill run: %s: %llu records of %llu files", n->id, (unsigned long long)r->records, (unsigned long long)r->files);
+    const char *between = ": ";
     for (unsigned i = 0; i < QM_STATUS_COUNT; i++)
-        if (r->by_status[i] != 0)
-            fprintf(stderr, " %llu %s", (unsigned long long)r->by_status[i], qm_status_name((enum qm_status)i));
+        if (r->by_status[i] != 0) {
+            fprintf(stderr, "%s%llu %s", between, (unsigned long long)r->by_status[i], qm_status_name((enum qm_status)i));
+            between = ", ";
+        }
     fprintf(stderr, "; alerts: %llu opened, %llu repeated, %llu resolved; %llu learned; %llu became unmeasured\n",
             (unsigned long long)j->opened, (unsigned long long)j->repeated, (unsigned long long)j->resolved,
             (unsigned long long)j->learned, (unsigned long long)j->unmeasured);

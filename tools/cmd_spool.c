@@ -41,13 +41,13 @@ static qm_err check(struct qm_span bytes, const char *as, struct qm_evidence *e,
     if (bytes.len == 0)
         return qm_fail(fault, QM_E_REFUSED, 0, "standard input is empty");
     if (bytes.len > QM_RECORD_MAX)
-        return qm_fail(fault, QM_E_REFUSED, 0, "longer than a record may be (%d bytes)", QM_RECORD_MAX);
+        return qm_fail(fault, QM_E_REFUSED, 0, "standard input is longer than a record may be (%d bytes)", QM_RECORD_MAX);
     switch (qm_evidence_read(bytes, e)) {
     case QM_FRAME_MORE:
         return qm_fail(fault, QM_E_REFUSED, 0, "the record is cut short: %zu bytes end inside it", bytes.len);
     case QM_FRAME_OVER:
     case QM_FRAME_LOST:
-        return qm_fail(fault, QM_E_REFUSED, 0, "is no evidence record (a msgpack map)");
+        return qm_fail(fault, QM_E_REFUSED, 0, "standard input is no evidence record (a msgpack map)");
     case QM_FRAME_RECORD:
         break;
     }
