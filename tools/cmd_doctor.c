@@ -141,7 +141,10 @@ int qm_cmd_doctor(int argc, char **argv)
     const char *home = qm_home_path(home_option);
     if (access(home, F_OK) != 0) {
         struct qm_fault fault = {0};
-        qm_fail(&fault, QM_E_IO, errno, "%s", home);
+        if (errno == ENOENT)
+            qm_fail(&fault, QM_E_IO, 0, "%s is no home; quotemill init makes one", home);
+        else
+            qm_fail(&fault, QM_E_IO, errno, "%s", home);
         return qm_complain("doctor", &fault);
     }
     qm_home_check_modes(home, qm_doctor_found, &d);
