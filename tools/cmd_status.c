@@ -117,6 +117,8 @@ int qm_cmd_status(int argc, char **argv)
     a.filter.group = a.group;
     if (a.id != NULL && (a.group != NULL || a.tag != NULL))
         return qm_complain_usage(command, "an ID, or --group and --tag, not both");
+    if (a.id == NULL && a.events)
+        return qm_complain_usage(command, "--events goes with an ID");
     if (a.tag != NULL && !take_tag(&a))
         return qm_complain_usage(command, "--tag wants KEY=VALUE or KEY, not '%.64s'", a.tag);
     return answer(&a);
