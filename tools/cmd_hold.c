@@ -160,8 +160,8 @@ static int check(struct ask *a)
         return qm_complain_usage(a->command, "--older wants a time as 36h or 30d, not '%.64s'", a->older);
     if (a->id_count == 0 && a->tag == NULL && a->older == NULL)
         return qm_complain_usage(a->command,
-                                 "which machines? give ids, '-' for ids from standard input, or --tag; see quotemill %s --help",
-                                 a->command);
+                                 "which machines? give ids, '-' for ids from standard input%s; see quotemill %s --help",
+                                 a->retires ? ", --tag, or --older" : ", or --tag", a->command);
     return QM_EXIT_OK;
 }
 
