@@ -50,14 +50,18 @@ int main(int argc, char **argv)
         fputs("quotemill: a command is missing; see quotemill --help\n", stderr);
         return QM_EXIT_USAGE;
     }
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0)
+    const bool helps = strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0;
+    if (helps && argc == 2)
         return help();
     if (strcmp(argv[1], "--version") == 0) {
         puts("quotemill " QM_VERSION);
         return qm_stdout_close("--version");
     }
+    /* "help COMMAND" is "COMMAND --help" */
+    char *const name = argv[helps ? 2 : 1];
+    char *asked[] = {name, (char[]){"--help"}, NULL};
     for (size_t i = 0; i < QM_COUNT(commands); i++)
-        if (strcmp(argv[1], commands[i].name) == 0 && commands[i].run != NULL)
-            return commands[i].run(argc - 1, argv + 1);
-    return qm_complain_usage("", "no command '%.64s'; see quotemill --help", argv[1]);
+        if (strcmp(name, commands[i].name) == 0 && commands[i].run != NULL)
+            return helps ? commands[i].run(2, asked) : commands[i].run(argc - 1, argv + 1);
+    return qm_complain_usage("", "no command '%.64s'; see quotemill --help", name);
 }
