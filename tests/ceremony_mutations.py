@@ -114,9 +114,15 @@ MUTATIONS = {
     ],
     'ak_certificates': [
         ('extended key usage is an AK\'s', CHAIN, 'if (why == NULL && extended_use(leaf, OID_AK_CERTIFICATE) == OTHER)', 'if (why != NULL)'),
-        ('its chain is verified', CHAIN, 'err = why == NULL ? verify(t, all, "AK", fault) : refuse(fault, why);', 'err = why == NULL ? QM_OK : refuse(fault, why);'),
+        ('its chain is verified', CHAIN, 'err = why == NULL ? verify(t, all, "AK", &out->anchor, fault) : refuse(fault, why);', 'err = why == NULL ? QM_OK : refuse(fault, why);'),
         ('a certificate takes no EK away', 'tools/store/store_open.c', "ek = ifnull(?7, ek),", "ek = ?7,"),
         ('one of several DNS names is no id', CEREMONY, '(!n->name[0].dns || n->count == 1)', '(!n->name[0].dns || n->count != 0)'),
+    ],
+    'who_vouched': [
+        ('the anchor is the chain\'s end', CHAIN, 'read_anchor(sk_X509_value(chain, sk_X509_num(chain) - 1), anchor)', 'read_anchor(sk_X509_value(chain, 0), anchor)'),
+        ('a long name is cut', CHAIN, 'len > QM_ANCHOR_SUBJECT_MAX ? QM_ANCHOR_SUBJECT_MAX - 3 :', 'len > 4 * QM_ANCHOR_SUBJECT_MAX ? 0 :'),
+        ('a challenge has it', CEREMONY, '.anchor = ch->anchor, ', ''),
+        ('the newest proof counts', 'tools/store/store_open.c', "anchor = iif(how = 'credential' AND ?6 <> how, anchor, nullif(?10, 0))", "anchor = ifnull(anchor, ?10)"),
     ],
     'secrets': [
         ('the home keeps a hash of the proof', CHALLENGE, 'qm_hash_one(QM_HASH_SHA256, (struct qm_span){proof, sizeof proof}, out->proof_digest);',

@@ -516,9 +516,9 @@ class Forger:
         tool(*ca, '-gencrl', *until, '-out', f'{at}.pem')
         return f'{at}.pem'
 
-    def root(self, name, *extensions):
+    def root(self, name, *extensions, subject=None):
         adds = ('keyUsage=critical,keyCertSign', *extensions)
-        tool('openssl', 'req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-keyout', f'{self.dir}/{name}.key', '-out', f'{self.dir}/{name}.pem', '-subj', f'/CN={name}',
+        tool('openssl', 'req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-keyout', f'{self.dir}/{name}.key', '-out', f'{self.dir}/{name}.pem', '-subj', subject or f'/CN={name}',
              '-days', '30', *(x for e in adds for x in ('-addext', e)))
         return ['--ca', f'{self.dir}/{name}.pem']
 
@@ -803,6 +803,57 @@ def ak_certificates(lab):
 
 # ---- what is kept ----
 
+def who_vouched(lab):
+    """the certificate of --ca at which the chain ended, of each way that has a chain"""
+    m, forger, home = lab.machine('web-1'), Forger(f'{lab.folder}/forger5'), Home(lab)
+    of = lambda pem: hashlib.sha256(tool('openssl', 'x509', '-in', pem, '-outform', 'DER')).hexdigest()
+    ca = lambda id: home.status(id)['enrolment'].get('ca')
+    p = m.proposal('web-1', ak := m.ak('vouched'))
+    c, = home.challenges(p)
+    home('enroll', '--answer', '-', lines=[m.answer(c, 'vouched')])
+    check(ca('web-1') == {'subject': 'CN=swtpm-localca', 'sha256': of(f'{lab.ca.dir}/issuer.pem')}, f'the issuing CA, where it is given beside its root: {ca("web-1")}')
+    check(f'CN=swtpm-localca, SHA-256 {of(f"{lab.ca.dir}/issuer.pem")}' in home('status', 'web-1').decode(), 'for people too')
+    issuer = tool('openssl', 'x509', '-in', f'{lab.ca.dir}/issuer.pem', '-outform', 'DER')
+    c, = home.challenges({**p, 'ek_cert': p['ek_cert'] + [b64(issuer)]}, given=['--ca', lab.ca.root])
+    home('enroll', '--answer', '-', lines=[m.answer(c, 'vouched')])
+    check(ca('web-1')['sha256'] == of(lab.ca.root), 'proven again, by a chain to the root: the root')
+    listed = write(f'{lab.folder}/vouched.list', f'web-1 {m.fingerprint("rsa")}\n')
+    c, = home.challenges(m.proposal('web-1', ak, ek_cert=None), given=['--expect-ek', listed])
+    home('enroll', '--answer', '-', lines=[m.answer(c, 'vouched')])
+    check(ca('web-1') is None and b'SHA-256' not in home('status', 'web-1'), 'proven again, with the list alone: no CA')
+    # what waits says so, to whoever has to decide
+    given = ['--ca', f'{forger.dir}/ca.pem']
+    m('tpm2_readpublic', '-Q', '-c', 'rsa.ek', '-f', 'pem', '-o', 'ek.pem')
+    m('tpm2_flushcontext', '-t')
+    home = Home(lab)
+    c, = home.challenges(m.proposal('db-1', m.ak('vouched2'), ek_cert=[b64(forger.make(f'{m.dir}/ek.pem'))]), given=given)
+    home('enroll', '--answer', '-', lines=[m.answer(c, 'vouched2')])
+    w, = map(json.loads, home('enroll', '--pending', '--json').splitlines())
+    check(w['ca'] == {'subject': 'CN=forger', 'sha256': of(f'{forger.dir}/ca.pem')} and b', CA CN=forger' in home('enroll', '--pending'), 'what waits has its CA')
+    home('enroll', '--confirm', 'db-1')
+    check(ca('db-1') == w['ca'], 'and so has what was confirmed')
+    # of an attestation key's certificate
+    m('tpm2_readpublic', '-Q', '-c', 'vouched.ctx', '-f', 'pem', '-o', 'vouched.pem')
+    m('tpm2_flushcontext', '-t')
+    usual = {'keyUsage': 'critical,digitalSignature', 'extendedKeyUsage': '2.23.133.8.3', 'subjectAltName': None, 'der': False}
+    home('enroll', '--ak-cert', forger.make(f'{m.dir}/vouched.pem', subject='/CN=vm-1', **usual), *given)
+    check(ca('vm-1') == w['ca'], 'an AK\'s')
+    home('enroll', '--replace-key', '-', lines=[{'id': 'vm-1', 'ak': b64(m.ak('vouched3'))}])
+    check(ca('vm-1') is None, 'a key from a file has none')
+    home('enroll', '--ak-cert', forger.make(f'{m.dir}/vouched.pem', subject='/CN=vm-2', **usual), *given)
+    db = sqlite3.connect(f'{home.path}/fleet.db')
+    check(db.execute('SELECT count(*) FROM anchor').fetchone() == (1,), 'a CA stands once')
+    db.close()
+    # names that no terminal should see, and long ones
+    forger.root('odd', 'basicConstraints=critical,CA:TRUE', subject='/CN=\x1b[31mred\n' + '/OU=' + 'x' * 60)
+    forger.root('long', 'basicConstraints=critical,CA:TRUE', subject=''.join(f'/OU={c * 60}' for c in 'abcdefghij'))
+    for name, says in (('odd', 'OU=' + 'x' * 60 + ',CN=\\1B[31mred\\0A'), ('long', ','.join('OU=' + c * 60 for c in 'jihgfedcba')[:509] + '...')):
+        home, path = Home(lab), forger.make(f'{m.dir}/vouched.pem', subject='/CN=vm-1', issuer=name, **usual)
+        home('enroll', '--ak-cert', path, '--ca', f'{forger.dir}/{name}.pem')
+        check(ca('vm-1') == {'subject': says, 'sha256': of(f'{forger.dir}/{name}.pem')}, f'a CA with an odd name: {ca("vm-1")["subject"][:90]}')
+        check(b'\x1b' not in home('status', 'vm-1'), 'is shown as it should be')
+
+
 def secrets(lab):
     home, m = Home(lab), lab.machine('web-1')
     c, = home.challenges(m.proposal('db-1', m.ak('secrets')))
@@ -842,7 +893,7 @@ def backup(lab):
 
 
 TESTS = (every_ek, evidence, pending, two_claim_one_id, operator_list, defaults, keys_of_other_kinds, other_ek, challenges_misused,
-         one_tpm_many_claims, retired, waiting_for_lines, key_outside, chains, names, templates, claims, weaker, hostile_lines, ak_certificates, secrets, backup)
+         one_tpm_many_claims, retired, waiting_for_lines, key_outside, chains, names, templates, claims, weaker, hostile_lines, ak_certificates, who_vouched, secrets, backup)
 
 
 def main():

@@ -498,6 +498,34 @@ Test(store, other_schemas)
     cannot_open(QM_E_STORE, "meta");
 }
 
+/* What the fifth schema brought is taken away. */
+static void back_to_schema_4(void)
+{
+    change("ALTER TABLE ak_history DROP COLUMN anchor; ALTER TABLE challenge DROP COLUMN anchor; DROP TABLE anchor;"
+           "UPDATE meta SET value = 4 WHERE key = 'schema'");
+}
+
+/* A home that knew of no CAs: what it has stays, proofs and challenges included. */
+Test(store, from_schema_4)
+{
+    char kept[600];
+    enroll(line_of("a", 0, ""));
+    change("UPDATE ak_history SET how = 'credential', ek = zeroblob(32), bound = 'subject', proven_ms = 7;"
+           "INSERT INTO challenge(name, id, state, proof, ek, line, who, made_ms, until_ms)"
+           " VALUES(zeroblob(16), 'b', 1, zeroblob(32), zeroblob(32), 'x', 'w', 1, 1 << 60)");
+    qm_store_close(store);
+    store = NULL;
+    back_to_schema_4();
+    cr_assert_eq(qm_store_open(&store, home, false, &fault), QM_E_FORMAT);
+    cr_assert_eq(qm_store_open(&store, home, true, &fault), QM_OK, "%s", fault.text);
+    cr_expect_eq(ask("SELECT value FROM meta WHERE key = 'schema'"), QM_STORE_SCHEMA);
+    cr_expect_eq(ask("SELECT count(*) FROM ak_history WHERE how = 'credential' AND proven_ms = 7 AND anchor IS NULL"), 1);
+    cr_expect_eq(ask("SELECT count(*) FROM challenge WHERE id = 'b' AND state = 1 AND anchor IS NULL"), 1);
+    snprintf(kept, sizeof kept, "%s/fleet.db.schema-4", home);
+    cr_expect_eq(access(kept, R_OK), 0, "%s", kept);
+    cr_expect_eq(enroll(line_of("b", 1, "")), QM_ENROLLED_NEW);
+}
+
 /* What a home of schema 2 has becomes one of today; a copy of it as it was is kept. */
 Test(store, from_schema_2)
 {
@@ -505,6 +533,7 @@ Test(store, from_schema_2)
     enroll(line_of("a", 0, baseline(1, "")));
     qm_store_close(store);
     store = NULL;
+    back_to_schema_4();
     change("DROP TABLE challenge; DROP INDEX ak_history_ek; DROP INDEX journal_subject; ALTER TABLE ak_history DROP COLUMN ek;"
            "ALTER TABLE ak_history DROP COLUMN bound; ALTER TABLE ak_history DROP COLUMN proven_ms;"
            "UPDATE meta SET value = 2 WHERE key = 'schema'");
@@ -551,6 +580,7 @@ Test(store, keys_of_schema_3_are_made_again)
     enroll(line_of("a", 0, ""));
     enroll(line_of("b", 1, ""));
     cr_expect(publish());
+    back_to_schema_4();
     change("CREATE TABLE kept AS SELECT no, made FROM ak; UPDATE meta SET value = 3 WHERE key = 'schema'");
     for (unsigned no = 0; no < 2; no++) {
         const size_t bytes = as_schema_3_had(craft_key("p256", no)->key, old);
@@ -578,6 +608,7 @@ Test(store, keys_of_schema_3_are_made_again)
 Test(store, what_is_no_key_is_not_made_again)
 {
     enroll(line_of("a", 0, ""));
+    back_to_schema_4();
     change("UPDATE ak SET made = zeroblob(96); UPDATE meta SET value = 3 WHERE key = 'schema';"
            "UPDATE meta SET value = value + 1 WHERE key = 'generation'");
     qm_store_close(store);

@@ -238,6 +238,14 @@ static qm_err json_enrolment(struct qm_emit *e, const struct qm_fleet *f, const 
         text(e, "bound", key->bound);
     if (key->proven_ms != 0)
         number(e, "proven", key->proven_ms);
+    if (key->ca.known) {
+        qm_emit_key(e, "ca");
+        qm_emit_map(e);
+        text(e, "subject", key->ca.subject);
+        qm_emit_key(e, "sha256");
+        qm_emit_bytes(e, key->ca.sha256, sizeof key->ca.sha256);
+        qm_emit_end(e);
+    }
     qm_emit_key(e, "history");
     qm_emit_array(e);
     qm_err err = qm_machine_notes(f, m, json_note, e, fault);
@@ -376,6 +384,13 @@ static void show_proof(const struct qm_fleet *f, const struct qm_machine_key *ke
     for (size_t i = 0; i < QM_COUNT(words); i++)
         if (strcmp(words[i].bound, key->bound) == 0)
             fprintf(show->to, "; %s", words[i].words);
+    fputc('\n', show->to);
+    if (!key->ca.known)
+        return;
+    label(show, "CA");
+    qm_show_text(show, span(key->ca.subject), 0);
+    fputs(", SHA-256 ", show->to);
+    qm_show_hex(show, key->ca.sha256, sizeof key->ca.sha256);
     fputc('\n', show->to);
 }
 

@@ -11,6 +11,11 @@
 static const char command[] = "enroll";
 static const uint64_t pending_life_ms = 7 * 24 * 3600 * 1000ull;
 
+static struct qm_span span(const char *text)
+{
+    return (struct qm_span){(const uint8_t *)text, strlen(text)};
+}
+
 /* ---- what all modes do --------------------------------------------------------------------------------------------------- */
 
 qm_err qm_ceremony_merge(struct qm_ceremony *c, struct qm_span id, struct qm_span ak, const char *scheme, struct qm_span *line,
@@ -90,7 +95,8 @@ struct answering {
 
 static struct qm_proven proven_by(const struct qm_ceremony *c, const struct qm_challenge *ch, const char *bound)
 {
-    struct qm_proven p = {.how = QM_HOW_CREDENTIAL, .has_ek = true, .bound = bound, .allow_weaker = c->ask->allow_weaker, .reason = c->ask->reason};
+    struct qm_proven p = {.how = QM_HOW_CREDENTIAL, .has_ek = true, .bound = bound, .anchor = ch->anchor, .allow_weaker = c->ask->allow_weaker,
+                           .reason = c->ask->reason};
     memcpy(p.ek, ch->ek, sizeof p.ek);
     return p;
 }
@@ -204,7 +210,7 @@ static void refused_operand(struct qm_ceremony *c, const char *operand, const ch
 {
     char shown[1024];
     struct qm_out o = qm_out_init(shown, sizeof shown - 1);
-    qm_out_shown(&o, (struct qm_span){(const uint8_t *)operand, strlen(operand)});
+    qm_out_shown(&o, span(operand));
     shown[o.len] = '\0';
     fprintf(stderr, "quotemill %s: %s: refused: %s\n", command, shown, why);
     c->refused++;
@@ -226,7 +232,7 @@ static qm_err confirm_visit(void *ctx, const struct qm_challenge *ch, struct qm_
 
 static qm_err confirm(struct qm_ceremony *c, const char *id, struct qm_fault *fault)
 {
-    const struct qm_span of = {(const uint8_t *)id, strlen(id)};
+    const struct qm_span of = span(id);
     struct answering x = {c, NULL};
     uint8_t prefix[QM_EK_FINGERPRINT_SIZE];
     struct qm_span ek = {prefix, c->ask->ek != NULL ? strlen(c->ask->ek) / 2 : 0};
@@ -248,13 +254,11 @@ struct listing {
     uint64_t count;
 };
 
-static qm_err pending_json(struct qm_ceremony *c, const struct qm_challenge *ch, struct qm_fault *fault)
+static void pending_json(const struct qm_challenge *ch, const struct qm_anchor *ca)
 {
     char line[16 * 1024];
     struct qm_out o = qm_out_init(line, sizeof line);
     struct qm_emit e = qm_emit_init(&o, true);
-    (void)c;
-    (void)fault;
     qm_emit_map(&e);
     qm_emit_key(&e, "kind");
     qm_emit_name(&e, "pending");
@@ -262,6 +266,15 @@ static qm_err pending_json(struct qm_ceremony *c, const struct qm_challenge *ch,
     qm_emit_text(&e, ch->id);
     qm_emit_key(&e, "ek");
     qm_emit_bytes(&e, ch->ek, sizeof ch->ek);
+    if (ca->known) {
+        qm_emit_key(&e, "ca");
+        qm_emit_map(&e);
+        qm_emit_key(&e, "subject");
+        qm_emit_text(&e, span(ca->subject));
+        qm_emit_key(&e, "sha256");
+        qm_emit_bytes(&e, ca->sha256, sizeof ca->sha256);
+        qm_emit_end(&e);
+    }
     qm_emit_key(&e, "challenge");
     qm_emit_bytes(&e, ch->name, sizeof ch->name);
     qm_emit_key(&e, "answered");
@@ -271,7 +284,6 @@ static qm_err pending_json(struct qm_ceremony *c, const struct qm_challenge *ch,
     qm_emit_end(&e);
     qm_out_char(&o, '\n');
     fwrite(o.p, 1, o.len, stdout);
-    return QM_OK;
 }
 
 static qm_err pending_visit(void *ctx, const struct qm_challenge *ch, struct qm_fault *fault)
@@ -279,14 +291,25 @@ static qm_err pending_visit(void *ctx, const struct qm_challenge *ch, struct qm_
     struct listing *l = ctx;
     char age[QM_AGE_MAX];
     const uint64_t now = qm_store_now_ms(l->c->store);
+    struct qm_anchor ca;
+    qm_err err = qm_store_anchor_get(l->c->store, ch->anchor, &ca, fault);
+    if (err != QM_OK)
+        return err;
     l->count++;
-    if (l->c->ask->json)
-        return pending_json(l->c, ch, fault);
+    if (l->c->ask->json) {
+        pending_json(ch, &ca);
+        return QM_OK;
+    }
     qm_show_text(&l->show, ch->id, 0);
     fputs("  EK ", stdout);
     qm_show_hex(&l->show, ch->ek, sizeof ch->ek);
     printf("  answered %s", qm_ago(age, now, ch->answered_ms));
-    printf(", expires %s\n", qm_ago(age, now, ch->until_ms));
+    printf(", expires %s", qm_ago(age, now, ch->until_ms));
+    if (ca.known) {
+        fputs(", CA ", stdout);
+        qm_show_text(&l->show, span(ca.subject), 0);
+    }
+    putchar('\n');
     return QM_OK;
 }
 
@@ -330,10 +353,12 @@ static qm_err take_ak_cert(struct qm_ceremony *c, const char *path, struct qm_fa
     const struct qm_cert_name *name = identity(&cert.names);
     if (name == NULL)
         return qm_fail(fault, QM_E_REFUSED, 0, "the certificate has no common name, and not one DNS name, that is an id");
-    const struct qm_span id = {name->text, name->len}, key = {(const uint8_t *)cert.key, strlen(cert.key)};
-    const struct qm_proven proven = {
+    const struct qm_span id = {name->text, name->len}, key = span(cert.key);
+    struct qm_proven proven = {
         .how = QM_HOW_CERTIFICATE, .bound = "subject", .allow_weaker = c->ask->allow_weaker, .reason = c->ask->reason};
-    err = qm_ceremony_merge(c, id, key, "", &line, fault);
+    err = qm_store_anchor(c->store, &cert.anchor, &proven.anchor, fault);
+    if (err == QM_OK)
+        err = qm_ceremony_merge(c, id, key, "", &line, fault);
     if (err == QM_OK)
         err = qm_ceremony_enroll(c, line, &proven, fault);
     if (err != QM_OK)

@@ -9,12 +9,13 @@ enum { AK_TEXT_MAX = QM_PUBLIC_MAX * 4 / 3 + 8 };
 static const uint64_t usual_life_ms = 24 * 3600 * 1000ull;
 
 /* Is the EK one that somebody vouches for? A CA by a certificate, or the operator's list, for TPMs that have no certificate. */
-static qm_err vouch(const struct qm_ceremony *c, const struct qm_proposal *p, const struct qm_ek *ek, const char **bound, struct qm_fault *fault)
+static qm_err vouch(const struct qm_ceremony *c, const struct qm_proposal *p, const struct qm_ek *ek, const char **bound, struct qm_anchor *anchor,
+                    struct qm_fault *fault)
 {
     const struct qm_span id = {p->id, p->id_len};
     struct qm_cert_names names;
     const bool certified = c->trust != NULL && p->cert_count != 0;
-    qm_err err = certified ? qm_ek_cert_check(c->trust, p->cert, p->cert_count, ek, &names, fault) : QM_OK;
+    qm_err err = certified ? qm_ek_cert_check(c->trust, p->cert, p->cert_count, ek, &names, anchor, fault) : QM_OK;
     if (err == QM_OK)
         err = qm_ceremony_bind(c, id, ek->fingerprint, certified ? &names : NULL, bound, fault);
     if (err == QM_OK && !certified && *bound == NULL)
@@ -80,7 +81,7 @@ static qm_err challenge(struct qm_ceremony *c, const struct qm_ek *ek, const str
 
 /* Everything that can be said against it before the TPM is asked. */
 static qm_err examine(struct qm_ceremony *c, const struct qm_proposal *p, struct qm_ek *ek, struct qm_name *ak_name, struct qm_challenge *out,
-                      struct qm_fault *fault)
+                      struct qm_anchor *anchor, struct qm_fault *fault)
 {
     struct qm_public ak;
     char ak_text[AK_TEXT_MAX];
@@ -92,7 +93,7 @@ static qm_err examine(struct qm_ceremony *c, const struct qm_proposal *p, struct
     if (err == QM_OK)
         err = qm_ek_read((struct qm_span){p->ek, p->ek_len}, ek, fault);
     if (err == QM_OK)
-        err = vouch(c, p, ek, &out->bound, fault);
+        err = vouch(c, p, ek, &out->bound, anchor, fault);
     if (err != QM_OK)
         return err;
     qm_out_base64(&o, p->ak, p->ak_len);
@@ -110,9 +111,12 @@ qm_err qm_ceremony_propose(struct qm_ceremony *c, const char *text, size_t len, 
     struct qm_ek ek = {0};
     struct qm_name ak_name;
     struct qm_challenge out = {0};
+    struct qm_anchor anchor = {0};
     qm_err err = qm_proposal_read(c->json, text, len, c->proposal, fault);
     if (err == QM_OK)
-        err = examine(c, c->proposal, &ek, &ak_name, &out, fault);
+        err = examine(c, c->proposal, &ek, &ak_name, &out, &anchor, fault);
+    if (err == QM_OK)
+        err = qm_store_anchor(c->store, &anchor, &out.anchor, fault);
     if (err == QM_OK)
         err = challenge(c, &ek, &ak_name, &out, fault);
     qm_ek_close(&ek);

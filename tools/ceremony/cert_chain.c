@@ -209,9 +209,25 @@ static bool middle_revoked(X509_STORE_CTX *c)
     return revoked;
 }
 
+static bool read_anchor(X509 *x, struct qm_anchor *out)
+{
+    BIO *bio = BIO_new(BIO_s_mem());
+    char *text;
+    const bool ok = bio != NULL && X509_digest(x, EVP_sha256(), out->sha256, NULL) == 1 &&
+                    X509_NAME_print_ex(bio, X509_get_subject_name(x), 0, XN_FLAG_RFC2253) >= 0;
+    const long len = ok ? BIO_get_mem_data(bio, &text) : 0;
+    const size_t kept = len > QM_ANCHOR_SUBJECT_MAX ? QM_ANCHOR_SUBJECT_MAX - 3 : (size_t)len;
+    if (kept != 0)
+        memcpy(out->subject, text, kept);
+    memcpy(out->subject + kept, kept < (size_t)len ? "..." : "", kept < (size_t)len ? 4 : 1);
+    BIO_free(bio);
+    out->known = ok;
+    return ok;
+}
+
 /* all: the leaf first. what: "EK", "AK". What stands between leaf and anchor must be a CA's by basicConstraints: OpenSSL 3 asks that of
- * every certificate but the last. */
-static qm_err verify(const struct qm_trust *t, STACK_OF(X509) *all, const char *what, struct qm_fault *fault)
+ * every certificate but the last. With PARTIAL_CHAIN the last is the first that the operator trusts. */
+static qm_err verify(const struct qm_trust *t, STACK_OF(X509) *all, const char *what, struct qm_anchor *anchor, struct qm_fault *fault)
 {
     X509_STORE_CTX *c = X509_STORE_CTX_new();
     qm_err err = QM_OK;
@@ -232,6 +248,9 @@ static qm_err verify(const struct qm_trust *t, STACK_OF(X509) *all, const char *
                       X509_verify_cert_error_string(X509_STORE_CTX_get_error(c)));
     else if (t->crls && middle_revoked(c))
         err = qm_fail(fault, QM_E_REFUSED, 0, "the %s's certificate does not verify: a CA's certificate between was revoked", what);
+    STACK_OF(X509) *chain = X509_STORE_CTX_get0_chain(c);
+    if (err == QM_OK && !read_anchor(sk_X509_value(chain, sk_X509_num(chain) - 1), anchor))
+        err = no_memory(fault);
     X509_STORE_CTX_free(c);
     ERR_clear_error();
     return err;
@@ -349,11 +368,12 @@ static const char *ek_leaf_fault(X509 *x, const struct qm_ek *ek)
 }
 
 qm_err qm_ek_cert_check(struct qm_trust *t, const struct qm_span *chain, unsigned count, const struct qm_ek *ek, struct qm_cert_names *names,
-                        struct qm_fault *fault)
+                        struct qm_anchor *anchor, struct qm_fault *fault)
 {
     STACK_OF(X509) *all = sk_X509_new_null();
     qm_err err = all != NULL ? QM_OK : no_memory(fault);
     *names = (struct qm_cert_names){0};
+    *anchor = (struct qm_anchor){0};
     for (unsigned i = 0; err == QM_OK && i < count; i++) {
         const unsigned char *p = chain[i].p;
         X509 *one = d2i_X509(NULL, &p, (long)chain[i].len);
@@ -372,7 +392,7 @@ qm_err qm_ek_cert_check(struct qm_trust *t, const struct qm_span *chain, unsigne
     if (why != NULL)
         err = refuse(fault, why);
     if (err == QM_OK)
-        err = verify(t, all, "EK", fault);
+        err = verify(t, all, "EK", anchor, fault);
     if (err == QM_OK)
         read_names(sk_X509_value(all, 0), names);
     sk_X509_pop_free(all, X509_free);
@@ -415,7 +435,7 @@ qm_err qm_ak_cert_read(struct qm_trust *t, const char *path, struct qm_ak_cert *
     const char *why = leaf_fault(leaf, KU_DIGITAL_SIGNATURE, "the AK's certificate is not for digitalSignature");
     if (why == NULL && extended_use(leaf, OID_AK_CERTIFICATE) == OTHER)
         why = "the certificate's extended key usage says that it is no AK's";
-    err = why == NULL ? verify(t, all, "AK", fault) : refuse(fault, why);
+    err = why == NULL ? verify(t, all, "AK", &out->anchor, fault) : refuse(fault, why);
     if (err == QM_OK)
         err = write_key(leaf, out->key, sizeof out->key, fault);
     if (err == QM_OK)

@@ -14,6 +14,7 @@ enum {
     QM_CHAIN_MAX = 8,          /* certificates that a machine sends */
     QM_TRUST_FILE_MAX = 4 << 20,
     QM_CERT_NAMES_MAX = 8,
+    QM_ANCHOR_SUBJECT_MAX = 512, /* bytes; what is longer is cut */
 };
 
 /* What the operator trusts. */
@@ -39,14 +40,22 @@ struct qm_cert_names {
 };
 bool qm_cert_names_has(const struct qm_cert_names *n, struct qm_span id);
 
+/* The certificate of --ca that a chain ended at: who vouched for its leaf. */
+struct qm_anchor {
+    bool known;
+    uint8_t sha256[32]; /* over the certificate in DER */
+    char subject[QM_ANCHOR_SUBJECT_MAX + 1]; /* RFC 2253, whatever is not ASCII escaped */
+};
+
 /* chain: certificates in DER, the EK's first. QM_E_REFUSED with the reason. */
 qm_err qm_ek_cert_check(struct qm_trust *t, const struct qm_span *chain, unsigned count, const struct qm_ek *ek, struct qm_cert_names *names,
-                        struct qm_fault *fault) QM_MUST_USE;
+                        struct qm_anchor *anchor, struct qm_fault *fault) QM_MUST_USE;
 
 /* An attestation key by its certificate alone: what its CA says of it is all that is known. */
 struct qm_ak_cert {
     char key[2048]; /* PEM SubjectPublicKeyInfo */
     struct qm_cert_names names;
+    struct qm_anchor anchor;
 };
 /* path: PEM, the AK's certificate first, "-": standard input. QM_E_IO; QM_E_REFUSED with the reason. */
 qm_err qm_ak_cert_read(struct qm_trust *t, const char *path, struct qm_ak_cert *out, struct qm_fault *fault) QM_MUST_USE;

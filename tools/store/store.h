@@ -10,7 +10,7 @@
 
 #include "tools/enrolment.h"
 
-enum { QM_STORE_SCHEMA = 4 };
+enum { QM_STORE_SCHEMA = 5 };
 
 struct qm_store;
 
@@ -48,6 +48,7 @@ struct qm_proven {
     bool has_ek;
     uint8_t ek[32];    /* its fingerprint */
     const char *bound; /* what said that it is this id's: "expected", "subject", "confirmed" */
+    uint64_t anchor;   /* number of the CA's certificate that vouched for EK or AK (qm_store_anchor); 0: none did */
     bool allow_weaker;
     const char *reason; /* what a person says for that; NULL */
 };

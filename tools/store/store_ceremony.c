@@ -1,8 +1,50 @@
 #include "tools/store/store_ceremony.h"
 
+#include <stdio.h>
+
 #include "tools/store/store_inside.h"
 
-#define COLUMNS "no, name, id, state, proof, ek, bound, line, who, made_ms, until_ms, answered_ms"
+#define COLUMNS "no, name, id, state, proof, ek, bound, line, who, made_ms, until_ms, answered_ms, anchor"
+
+qm_err qm_store_anchor(struct qm_store *s, const struct qm_anchor *a, uint64_t *no, struct qm_fault *fault)
+{
+    bool found;
+    *no = 0;
+    if (!a->known)
+        return QM_OK;
+    sqlite3_stmt *st = store_sql(s, "INSERT INTO anchor(digest, subject) VALUES(?1, ?2) ON CONFLICT(digest) DO NOTHING", fault);
+    if (st == NULL)
+        return QM_E_STORE;
+    sqlite3_bind_blob(st, 1, a->sha256, sizeof a->sha256, SQLITE_STATIC);
+    sqlite3_bind_text(st, 2, a->subject, -1, SQLITE_STATIC);
+    qm_err err = store_run(s, st, fault);
+    st = err == QM_OK ? store_sql(s, "SELECT no FROM anchor WHERE digest = ?1", fault) : NULL;
+    if (st == NULL)
+        return err == QM_OK ? QM_E_STORE : err;
+    sqlite3_bind_blob(st, 1, a->sha256, sizeof a->sha256, SQLITE_STATIC);
+    return store_number(s, st, no, &found, fault);
+}
+
+qm_err qm_store_anchor_get(struct qm_store *s, uint64_t no, struct qm_anchor *out, struct qm_fault *fault)
+{
+    *out = (struct qm_anchor){0};
+    sqlite3_stmt *st = store_sql(s, "SELECT digest, subject FROM anchor WHERE no = ?1", fault);
+    if (st == NULL)
+        return QM_E_STORE;
+    sqlite3_bind_int64(st, 1, (sqlite3_int64)no);
+    const int rc = sqlite3_step(st);
+    if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+        return store_fail(s, fault, "reading a CA");
+    const void *digest = rc == SQLITE_ROW ? sqlite3_column_blob(st, 0) : NULL;
+    const char *subject = rc == SQLITE_ROW ? (const char *)sqlite3_column_text(st, 1) : NULL;
+    out->known = digest != NULL && sqlite3_column_bytes(st, 0) == (int)sizeof out->sha256 && subject != NULL;
+    if (out->known) {
+        memcpy(out->sha256, digest, sizeof out->sha256);
+        snprintf(out->subject, sizeof out->subject, "%s", subject);
+    }
+    sqlite3_reset(st);
+    return QM_OK;
+}
 
 qm_err qm_store_challenges_room(struct qm_store *s, unsigned more, struct qm_fault *fault)
 {
@@ -47,8 +89,8 @@ qm_err qm_store_challenge_add(struct qm_store *s, const struct qm_challenge *c, 
     if (err == QM_OK)
         err = make_room(s, c, fault);
     sqlite3_stmt *st = err == QM_OK ? store_sql(s,
-                                                "INSERT INTO challenge(name, id, state, proof, ek, bound, line, who, made_ms, until_ms)"
-                                                " VALUES(?1, ?2, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                                                "INSERT INTO challenge(name, id, state, proof, ek, bound, line, who, made_ms, until_ms, anchor)"
+                                                " VALUES(?1, ?2, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, nullif(?10, 0))",
                                                 fault)
                                     : NULL;
     if (st == NULL)
@@ -62,6 +104,7 @@ qm_err qm_store_challenge_add(struct qm_store *s, const struct qm_challenge *c, 
     sqlite3_bind_text(st, 7, s->who, -1, SQLITE_STATIC);
     sqlite3_bind_int64(st, 8, (sqlite3_int64)s->now_ms);
     sqlite3_bind_int64(st, 9, (sqlite3_int64)c->until_ms);
+    sqlite3_bind_int64(st, 10, (sqlite3_int64)c->anchor);
     return store_run(s, st, fault);
 }
 
@@ -94,6 +137,7 @@ static bool read_row(sqlite3_stmt *st, struct qm_challenge *c)
     c->made_ms = (uint64_t)sqlite3_column_int64(st, 9);
     c->until_ms = (uint64_t)sqlite3_column_int64(st, 10);
     c->answered_ms = (uint64_t)sqlite3_column_int64(st, 11);
+    c->anchor = (uint64_t)sqlite3_column_int64(st, 12);
     return c->id.len != 0 && c->id.len <= QM_ID_MAX && c->line.len <= QM_LINE_MAX;
 }
 

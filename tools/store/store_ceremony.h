@@ -30,9 +30,15 @@ struct qm_challenge {
     uint8_t ek[QM_EK_FINGERPRINT_SIZE];
     const char *bound; /* what says that the EK is this id's, as in ak_history.bound; NULL: nothing does yet */
     struct qm_span line; /* the enrolment it brings */
+    uint64_t anchor;     /* who vouched for the EK; 0: the operator's list alone */
     uint64_t made_ms, until_ms, answered_ms;
     const char *who; /* made it; set by the store */
 };
+
+/* The number of a CA's certificate, which stands once by content; of none: 0. Inside a transaction. */
+qm_err qm_store_anchor(struct qm_store *s, const struct qm_anchor *a, uint64_t *no, struct qm_fault *fault) QM_MUST_USE;
+/* The certificate of a number; of 0: none. */
+qm_err qm_store_anchor_get(struct qm_store *s, uint64_t no, struct qm_anchor *out, struct qm_fault *fault) QM_MUST_USE;
 
 /* All inside a transaction. */
 

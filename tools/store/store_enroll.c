@@ -146,6 +146,7 @@ static qm_err write_history(struct qm_store *s, uint64_t slot, uint64_t ak, bool
             sqlite3_bind_blob(st, 7, proven->ek, sizeof proven->ek, SQLITE_STATIC);
         sqlite3_bind_text(st, 8, proven->bound, -1, SQLITE_STATIC);
         sqlite3_bind_int64(st, 9, (sqlite3_int64)s->now_ms);
+        sqlite3_bind_int64(st, 10, (sqlite3_int64)proven->anchor);
     }
     return store_run(s, st, fault);
 }

@@ -3,6 +3,7 @@
 
 #include "engine/compare.h"
 #include "tools/show.h"
+#include "tools/store/store_ceremony.h"
 #include "tools/store/store_status_inside.h"
 
 enum { BLOCK_BYTES = QM_LEDGER_BLOCK * (int)sizeof(struct qm_ledger) };
@@ -207,7 +208,8 @@ qm_err qm_machine_alerts(const struct qm_fleet *f, const struct qm_machine *m, q
 qm_err qm_machine_key(const struct qm_fleet *f, uint64_t slot, struct qm_machine_key *out, struct qm_fault *fault)
 {
     static const char sql[] = "SELECT a.digest, h.since_ms, h.who, h.how,"
-                              " (SELECT count(*) FROM ak_history e WHERE e.slot = i.slot AND e.until_ms IS NOT NULL), h.ek, h.bound, h.proven_ms"
+                              " (SELECT count(*) FROM ak_history e WHERE e.slot = i.slot AND e.until_ms IS NOT NULL), h.ek, h.bound, h.proven_ms,"
+                              " h.anchor"
                               " FROM instance i JOIN ak a ON a.no = i.ak LEFT JOIN ak_history h ON h.slot = i.slot AND h.until_ms IS NULL"
                               " WHERE i.slot = ?1";
     sqlite3_stmt *st = store_sql(f->store, sql, fault);
@@ -228,8 +230,9 @@ qm_err qm_machine_key(const struct qm_fleet *f, uint64_t slot, struct qm_machine
         memcpy(out->ek, sqlite3_column_blob(st, 5), sizeof out->ek);
     snprintf(out->bound, sizeof out->bound, "%s", words(st, 6));
     out->proven_ms = (uint64_t)sqlite3_column_int64(st, 7);
+    const uint64_t anchor = (uint64_t)sqlite3_column_int64(st, 8);
     sqlite3_reset(st);
-    return QM_OK;
+    return qm_store_anchor_get(f->store, anchor, &out->ca, fault);
 }
 
 qm_err qm_machine_hold(const struct qm_fleet *f, uint64_t slot, struct qm_machine_hold *out, struct qm_fault *fault)

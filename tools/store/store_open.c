@@ -27,11 +27,13 @@ static const char *const statements[S_STATEMENT_COUNT] = {
     [S_AK_INSERT] = "INSERT INTO ak(digest, made) VALUES(?1, ?2)",
     [S_AK_USED] = "SELECT slot FROM instance WHERE ak = ?1 AND id <> ?2 LIMIT 1",
     [S_AK_HISTORY_END] = "UPDATE ak_history SET until_ms = ?2 WHERE slot = ?1 AND until_ms IS NULL",
-    [S_AK_HISTORY_ADD] = "INSERT INTO ak_history(slot, ak, since_ms, who, generation, how, ek, bound, proven_ms)"
-                         " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+    [S_AK_HISTORY_ADD] = "INSERT INTO ak_history(slot, ak, since_ms, who, generation, how, ek, bound, proven_ms, anchor)"
+                         " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, nullif(?10, 0))",
     /* a certificate takes nothing away from a key whose TPM answered */
     [S_AK_HISTORY_PROVE] = "UPDATE ak_history SET how = iif(how = 'credential', how, ?6), ek = ifnull(?7, ek),"
-                           " bound = iif(how = 'credential' AND ?6 <> how, bound, ?8), proven_ms = ?9 WHERE slot = ?1 AND until_ms IS NULL",
+                           " bound = iif(how = 'credential' AND ?6 <> how, bound, ?8),"
+                           " anchor = iif(how = 'credential' AND ?6 <> how, anchor, nullif(?10, 0)), proven_ms = ?9"
+                           " WHERE slot = ?1 AND until_ms IS NULL",
     [S_PROFILE_FIND] = "SELECT no FROM profile WHERE content = ?1",
     [S_PROFILE_INSERT] = "INSERT INTO profile(content) VALUES(?1)",
     [S_VALUES_FIND] = "SELECT no FROM pcr_values WHERE mask = ?1 AND value = ?2",

@@ -127,10 +127,18 @@ static const char third[] =
 /* 3 -> 4: content changed too (remake_keys). */
 static const char fourth[] = "CREATE INDEX IF NOT EXISTS challenge_ek ON challenge(ek);";
 
+/* 4 -> 5: who vouched. */
+static const char fifth[] =
+    /* certificates that chains ended at; digest: SHA-256 over one */
+    "CREATE TABLE anchor(no INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, subject TEXT NOT NULL);"
+    /* NULL: none is known. Of a challenge: of the EK that it was made for */
+    "ALTER TABLE ak_history ADD COLUMN anchor INTEGER REFERENCES anchor;"
+    "ALTER TABLE challenge ADD COLUMN anchor INTEGER REFERENCES anchor;";
+
 static const struct {
     int version;
     const char *sql;
-} steps[] = {{1, first}, {2, second_fleet}, {2, second_runs}, {3, third}, {4, fourth}};
+} steps[] = {{1, first}, {2, second_fleet}, {2, second_runs}, {3, third}, {4, fourth}, {5, fifth}};
 
 qm_err store_schema_make(struct qm_store *s, int from, struct qm_fault *fault)
 {

@@ -7,6 +7,7 @@
 #define QM_STORE_STATUS_H
 
 #include "engine/standing.h"
+#include "tools/ceremony/cert_chain.h"
 #include "tools/store/store_alerts.h"
 
 /* A run, or an application of results, as it was recorded. */
@@ -152,6 +153,7 @@ struct qm_machine_key {
     uint8_t ek[32];     /* fingerprint of the EK that proved it */
     char bound[16];     /* what said whose EK that is; "" */
     uint64_t proven_ms; /* 0: it was not */
+    struct qm_anchor ca; /* who vouched for EK or AK */
 };
 qm_err qm_machine_key(const struct qm_fleet *f, uint64_t slot, struct qm_machine_key *out, struct qm_fault *fault) QM_MUST_USE;
 
