@@ -258,15 +258,29 @@ static void show_set(const struct qm_fleet *f, const struct qm_set_use *u, const
     fprintf(show->to, " %-40s %10llu\n", what, (unsigned long long)u->instances);
 }
 
-static void show_sets(const struct qm_fleet *f, const struct qm_fleet_summary *s, const struct qm_show *show)
+/* A set that nobody passes on yet is shown of the groups that were asked for: of all, or of one. */
+static bool is_asked_for(const struct qm_fleet *f, const struct qm_set_use *u, const struct qm_fleet_filter *filter)
 {
-    if (s->set_count == 0 && s->set_alone == 0)
+    if (u->instances != 0)
+        return true;
+    return filter->tag_value == NULL && (filter->group == NULL || strcmp(f->scope[u->group_no].name, filter->group) == 0);
+}
+
+static void show_sets(const struct qm_fleet *f, const struct qm_fleet_summary *s, const struct qm_fleet_filter *filter, const struct qm_show *show)
+{
+    size_t asked = 0, shown = 0;
+    for (size_t i = 0; i < s->set_count; i++)
+        asked += is_asked_for(f, &s->set[i], filter);
+    if (asked == 0 && s->set_alone == 0)
         return;
     fputs("\n  trusted machines by the accepted set they pass on\n", show->to);
-    for (size_t i = 0; i < s->set_count && i < SETS_SHOWN_MAX; i++)
-        show_set(f, &s->set[i], show);
-    if (s->set_count > SETS_SHOWN_MAX)
-        fprintf(show->to, "  and %zu more sets\n", s->set_count - SETS_SHOWN_MAX);
+    for (size_t i = 0; i < s->set_count && shown < SETS_SHOWN_MAX; i++)
+        if (is_asked_for(f, &s->set[i], filter)) {
+            show_set(f, &s->set[i], show);
+            shown++;
+        }
+    if (asked > shown)
+        fprintf(show->to, "  and %zu more sets\n", asked - shown);
     if (s->set_alone != 0)
         fprintf(show->to, "  %-16s %-40s %10llu\n", "(own)", "values that no other machine has", (unsigned long long)s->set_alone);
 }
@@ -334,6 +348,6 @@ qm_err qm_summary_show(const struct qm_fleet *f, const struct qm_fleet_summary *
     show_groups(f, s, show);
     if (s->tag != NULL)
         show_tags(s, filter->tag_key, show);
-    show_sets(f, s, show);
+    show_sets(f, s, filter, show);
     return show_list(f, s, limit, show, fault);
 }
