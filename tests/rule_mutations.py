@@ -397,7 +397,7 @@ MUTATIONS = {
         ('a day', 'tools/store/store_refused.c', '(24ull * 3600 * 1000)', '(12ull * 3600 * 1000)'),
     ],
     'repeats': [
-        ('one open row', 'tools/store/store_alerts.c', 'out->opened = row.no == 0;', 'out->opened = true;'),
+        ('one open row', 'tools/store/store_alerts.c', 'out->opened = row->no == 0;', 'out->opened = true;'),
         ('last_seen', 'tools/store/store_alerts.c', 'SET last_ms = max(last_ms, ?2), count = count + 1,', 'SET count = count + 1,'),
         ('count', 'tools/store/store_alerts.c', 'SET last_ms = max(last_ms, ?2), count = count + 1,', 'SET last_ms = max(last_ms, ?2),'),
     ],
@@ -411,9 +411,16 @@ MUTATIONS = {
         ('they share one', 'tools/store/store_refused.c', 'if (err == QM_OK && rows >= QM_REFUSED_ROWS_MAX) {', 'if (false) {'),
     ],
     'many': [
-        ('at most 8 rows', 'tools/store/store_alerts.c', 'row.count >= QM_ALERTS_ALONE_MAX)', 'row.count > 100)'),
-        ('8', 'tools/store/store_alerts.c', 'row.count >= QM_ALERTS_ALONE_MAX)', 'row.count >= QM_ALERTS_ALONE_MAX - 1)'),
+        ('at most 8 rows', 'tools/store/store_alerts.c', 'row.count >= QM_ALERTS_ALONE_MAX;', 'row.count > 100;'),
+        ('8', 'tools/store/store_alerts.c', 'row.count >= QM_ALERTS_ALONE_MAX;', 'row.count >= QM_ALERTS_ALONE_MAX - 1;'),
         ('"many" cannot be accepted', 'tools/store/store_accept.c', 'if (a->many)', 'if (false)'),
+    ],
+    'alerts/so_many_rows_a_day_then_many': [
+        ('closed ones count', 'tools/store/store_alerts.c', 'err = had_enough(s, a, &many, fault);', ';'),
+        ('of a day', 'tools/store/store_alerts.c', '*enough &= first_ms > day_before(a->at_ms);', ';'),
+        ('and the row for many is one', 'tools/store/store_alerts.c', 'err = row_of_today(s, a, row_change, &old, fault);', ';'),
+        ('but where somebody did something', 'tools/store/store_alerts.c', 'WHERE d.alert = alert.no)"', 'WHERE d.alert = -alert.no)"'),
+        ('and told again', 'tools/store/store_alerts.c', 'SET no = (SELECT max(no) + 1 FROM alert), state = 0', 'SET state = 0'),
     ],
     'row_for_each_class': [
         ('a row for each class', 'tools/judge/judge_alert.c', 'const bool grouped = u->ledger.group != 0;', 'const bool grouped = false;'),
@@ -445,8 +452,7 @@ MUTATIONS = {
         ('listed as ignored', 'tools/cmd_alerts.c',
          'k->filter.states = 1u << QM_ALERT_OPEN | 1u << QM_ALERT_IGNORED;', 'k->filter.states = 1u << QM_ALERT_OPEN;'),
         ('stands for its change', 'tools/store/store_alerts.c',
-         'WHERE a.slot = ?1 AND a.kind = ?2 AND a.state IN "\n                                     "(0, 1)"',
-         'WHERE a.slot = ?1 AND a.kind = ?2 AND a.state IN "\n                                     "(0)"'),
+         'sqlite3_column_int(st, 1) > QM_ALERT_IGNORED;', 'sqlite3_column_int(st, 1) > QM_ALERT_OPEN;'),
     ],
     'ignored_ends_by_pass': [
         ('ends when it restarted and passes', 'tools/store/store_alerts.c',

@@ -104,6 +104,7 @@ TABLE = [
     ('text lists changes, --json alerts', 'listed_by_change'),
     ('... and their sources share a row where they are too many', 'judge/sources_without_end_share_a_row'),
     ('at most 8 rows per instance and alert, then one "many" that cannot be accepted', 'many'),
+    ('... nor more than 16 that were opened within a day and closed again', 'alerts/so_many_rows_a_day_then_many'),
     ('group and instance PCRs changed: a row for each class', 'row_for_each_class'),
     ('a cohort is of one group; --same stays in it, --all-groups widens', 'cohort_of_a_group'),
     ('... and compared in full', 'cohort_in_full'),

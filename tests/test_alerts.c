@@ -90,18 +90,24 @@ static uint64_t pass(uint64_t slot, uint64_t at_ms, uint32_t restarts)
     return left;
 }
 
-static void ignore(uint64_t no, uint64_t until_ms)
+/* By a connection of its own; the store is in no transaction. */
+static void change(const char *sql)
 {
-    char sql[120];
-    snprintf(sql, sizeof sql, "UPDATE alert SET state = 1, seen = 1, until_ms = nullif(%llu, 0) WHERE no = %llu",
-             (unsigned long long)until_ms, (unsigned long long)no);
-    commit();
     sqlite3 *db;
     char path[600];
     snprintf(path, sizeof path, "%s/fleet.db", home);
     MUST(sqlite3_open(path, &db) == SQLITE_OK);
     MUST(sqlite3_exec(db, sql, NULL, NULL, NULL) == SQLITE_OK);
     sqlite3_close(db);
+}
+
+static void ignore(uint64_t no, uint64_t until_ms)
+{
+    char sql[120];
+    snprintf(sql, sizeof sql, "UPDATE alert SET state = 1, seen = 1, until_ms = nullif(%llu, 0) WHERE no = %llu",
+             (unsigned long long)until_ms, (unsigned long long)no);
+    commit();
+    change(sql);
     begin();
 }
 
@@ -211,6 +217,47 @@ Test(alerts, eight_rows_then_many)
     cr_expect_eq(ask("SELECT c.name <> 'many' FROM alert a JOIN change c ON c.no = a.change ORDER "
                      "BY a.no DESC LIMIT 1"),
                  1);
+}
+
+/* A machine that differs and passes in turns, each time in another way. */
+Test(alerts, so_many_rows_a_day_then_many)
+{
+    static const char rows[] = "SELECT count(*) FROM alert", changes[] = "SELECT count(*) FROM change";
+    uint64_t last = 0, at_ms = NOW;
+    for (unsigned k = 0; k < 100; k++, at_ms += 1000) {
+        struct qm_alert_raised r = mismatch(1, (uint8_t)(2 + k), at_ms, k);
+        cr_assert(r.opened && r.no > last, "what is opened is new, %u", k);
+        last = r.no;
+        cr_assert_eq(pass(1, at_ms, k), 0);
+        if (k == QM_ALERTS_A_DAY_MAX - 1)
+            cr_expect_eq(ask("SELECT count(*) FROM alert a JOIN change c ON c.no = a.change WHERE c.name = 'many'"), 0);
+    }
+    cr_expect_eq(ask(rows), QM_ALERTS_A_DAY_MAX + 1);
+    cr_expect_eq(ask(changes), QM_ALERTS_A_DAY_MAX + 2, "that of many, and what it differed in last");
+    cr_expect_eq(ask("SELECT count FROM alert WHERE no = (SELECT max(no) FROM alert) AND state = 3 AND seen = 0"), 100 - QM_ALERTS_A_DAY_MAX);
+    cr_expect_eq(ask("SELECT first_ms FROM alert WHERE no = (SELECT max(no) FROM alert)"), (long long)(NOW + 1000 * QM_ALERTS_A_DAY_MAX));
+    /* what repeats is one row as before; other machines and kinds have their own */
+    struct qm_alert_raised r = mismatch(1, 150, at_ms, 1);
+    cr_expect(r.opened && r.no > last);
+    cr_expect(!mismatch(1, 150, at_ms, 1).opened && mismatch(1, 151, at_ms, 1).no == r.no);
+    cr_expect_eq(pass(1, at_ms, 2), 0);
+    mismatch(2, 150, at_ms, 1);
+    cr_expect_eq(ask("SELECT c.name <> 'many' FROM alert a JOIN change c ON c.no = a.change WHERE a.slot = 2"), 1);
+    struct qm_alert_new log = {.kind = QM_ALERT_LOG_INCONSISTENT, .slot = 1, .at_ms = at_ms};
+    raise(&log);
+    cr_expect_eq(ask("SELECT c.name <> 'many' FROM alert a JOIN change c ON c.no = a.change WHERE a.slot = 1 AND a.kind = 3"), 1);
+    /* a row that somebody did something about stays as it is */
+    commit();
+    change("INSERT INTO decision VALUES(1, 5, 'w', 'ack', NULL, NULL, 1);"
+           "INSERT INTO alert_decision SELECT max(no), 1 FROM alert WHERE slot = 1 AND kind = 0");
+    begin();
+    mismatch(1, 160, at_ms, 2);
+    cr_expect_eq(ask("SELECT count(*) FROM alert a JOIN change c ON c.no = a.change WHERE c.name = 'many'"), 2);
+    cr_expect_eq(pass(1, at_ms, 3), 1, "the log's stays");
+    /* another day has room again */
+    at_ms = NOW + DAY + 1000 * QM_ALERTS_A_DAY_MAX;
+    mismatch(1, 170, at_ms, 3);
+    cr_expect_eq(ask("SELECT c.name <> 'many' FROM alert a JOIN change c ON c.no = a.change ORDER BY a.no DESC LIMIT 1"), 1);
 }
 
 Test(alerts, a_pass_resolves_and_says_nobody_looked)

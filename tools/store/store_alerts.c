@@ -4,7 +4,7 @@
 #include "engine/kernel/kernel.h"
 #include "tools/store/store_inside.h"
 
-enum { ITEM_BYTES = 1 + 32 + 32, NAME_DIGITS = 16, KEY_SUBJECT_MAX = 4096 };
+enum { ITEM_BYTES = 1 + 32 + 32, NAME_DIGITS = 16, KEY_SUBJECT_MAX = 4096, DAY_MS = 24 * 60 * 60 * 1000 };
 
 static const char *const kind_names[] = {
     [QM_ALERT_PCR_MISMATCH] = "pcr_mismatch",
@@ -213,14 +213,15 @@ struct standing {
     uint64_t no; /* of the open or ignored row; 0: none */
     enum qm_alert_state state;
     unsigned count; /* such rows of the machine and kind, "many" not among them */
+    bool past;      /* there are closed ones of the machine and kind, or accepted ones */
 };
 
 static qm_err standing_of(struct qm_store *s, const struct qm_alert_new *a, uint64_t change, struct standing *out,
                           struct qm_fault *fault)
 {
     static const char of_machine[] = "SELECT a.no, a.state, a.change, c.name = 'many' FROM alert a INDEXED BY alert_slot"
-                                     " CROSS JOIN change c ON c.no = a.change WHERE a.slot = ?1 AND a.kind = ?2 AND a.state IN "
-                                     "(0, 1)";
+                                     " CROSS JOIN change c ON c.no = a.change WHERE a.slot = ?1 AND a.kind = ?2"
+                                     " ORDER BY a.state";
     static const char of_home[] = "SELECT no, state, change, 0 FROM alert INDEXED BY alert_change"
                                   " WHERE slot IS NULL AND kind = ?2 AND change = ?1 AND state IN (0, 1)";
     sqlite3_stmt *st = store_sql(s, a->slot != 0 ? of_machine : of_home, fault);
@@ -230,7 +231,10 @@ static qm_err standing_of(struct qm_store *s, const struct qm_alert_new *a, uint
     sqlite3_bind_int64(st, 1, (sqlite3_int64)(a->slot != 0 ? a->slot : change));
     sqlite3_bind_int(st, 2, (int)a->kind);
     int rc;
-    while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
+    while ((rc = sqlite3_step(st)) == SQLITE_ROW && !out->past) {
+        out->past = sqlite3_column_int(st, 1) > QM_ALERT_IGNORED;
+        if (out->past)
+            continue;
         if ((uint64_t)sqlite3_column_int64(st, 2) == change) {
             out->no = (uint64_t)sqlite3_column_int64(st, 0);
             out->state = (enum qm_alert_state)sqlite3_column_int(st, 1);
@@ -238,7 +242,66 @@ static qm_err standing_of(struct qm_store *s, const struct qm_alert_new *a, uint
         out->count += sqlite3_column_int(st, 3) == 0;
     }
     sqlite3_reset(st);
-    return rc == SQLITE_DONE ? QM_OK : store_fail(s, fault, "reading the alerts");
+    return rc == SQLITE_DONE || rc == SQLITE_ROW ? QM_OK : store_fail(s, fault, "reading the alerts");
+}
+
+static uint64_t day_before(uint64_t at_ms)
+{
+    return at_ms > DAY_MS ? at_ms - DAY_MS : 0;
+}
+
+/* Has the machine had as many rows of the kind within a day as may be? */
+static qm_err had_enough(struct qm_store *s, const struct qm_alert_new *a, bool *enough, struct qm_fault *fault)
+{
+    uint64_t first_ms;
+    sqlite3_stmt *st = store_sql(s,
+                                 "SELECT first_ms FROM alert INDEXED BY alert_slot WHERE slot = ?1 AND kind = ?2 AND state = 3"
+                                 " ORDER BY no DESC LIMIT 1 OFFSET ?3",
+                                 fault);
+    if (st == NULL)
+        return QM_E_STORE;
+    sqlite3_bind_int64(st, 1, (sqlite3_int64)a->slot);
+    sqlite3_bind_int(st, 2, (int)a->kind);
+    sqlite3_bind_int(st, 3, QM_ALERTS_A_DAY_MAX - 1);
+    qm_err err = store_number(s, st, &first_ms, enough, fault);
+    *enough &= first_ms > day_before(a->at_ms);
+    return err;
+}
+
+/* Is there a row of that change, opened within the day and closed since, that nobody did anything about? */
+static qm_err row_of_today(struct qm_store *s, const struct qm_alert_new *a, uint64_t change, uint64_t *no, struct qm_fault *fault)
+{
+    bool found;
+    sqlite3_stmt *st = store_sql(s,
+                                 "SELECT no FROM alert INDEXED BY alert_slot WHERE slot = ?1 AND kind = ?2 AND state = 3 AND change = ?3"
+                                 " AND first_ms > ?4 AND NOT EXISTS (SELECT 1 FROM alert_decision d WHERE d.alert = alert.no)"
+                                 " ORDER BY no DESC LIMIT 1",
+                                 fault);
+    if (st == NULL)
+        return QM_E_STORE;
+    sqlite3_bind_int64(st, 1, (sqlite3_int64)a->slot);
+    sqlite3_bind_int(st, 2, (int)a->kind);
+    sqlite3_bind_int64(st, 3, (sqlite3_int64)change);
+    sqlite3_bind_int64(st, 4, (sqlite3_int64)day_before(a->at_ms));
+    return store_number(s, st, no, &found, fault);
+}
+
+/* A closed row is open again, under a new number: what is new is known by its number. */
+static qm_err row_again(struct qm_store *s, const struct qm_alert_new *a, uint64_t old, uint64_t *no, struct qm_fault *fault)
+{
+    sqlite3_stmt *st = store_sql(s,
+                                 "UPDATE alert SET no = (SELECT max(no) + 1 FROM alert), state = 0, seen = 0, last_ms = max(last_ms, ?2),"
+                                 " count = count + 1, closed_ms = NULL, restarts = ?3, detail = coalesce(?4, detail)"
+                                 " WHERE no = ?1 RETURNING no",
+                                 fault);
+    bool found;
+    if (st == NULL)
+        return QM_E_STORE;
+    sqlite3_bind_int64(st, 1, (sqlite3_int64)old);
+    sqlite3_bind_int64(st, 2, (sqlite3_int64)a->at_ms);
+    sqlite3_bind_int64(st, 3, a->restarts);
+    bind_text(st, 4, a->detail);
+    return store_number(s, st, no, &found, fault);
 }
 
 static qm_err row_open(struct qm_store *s, const struct qm_alert_new *a, uint64_t change, uint64_t *no, struct qm_fault *fault)
@@ -275,15 +338,35 @@ static qm_err row_repeat(struct qm_store *s, const struct qm_alert_new *a, uint6
     return store_run(s, st, fault);
 }
 
-/* Over the limit: the row is the one for many, and leaves no change of its own behind. */
-static qm_err raise_many(struct qm_store *s, const struct qm_alert_new *a, const struct change *c, struct standing *row,
-                         uint64_t *row_change, uint64_t *now, struct qm_fault *fault)
+/* again: a closed row that is taken up, 0: none. */
+static qm_err row_take(struct qm_store *s, const struct qm_alert_new *a, uint64_t change, const struct standing *row, uint64_t again,
+                       struct qm_alert_raised *out, struct qm_fault *fault)
+{
+    out->no = row->no;
+    out->state = row->state;
+    out->opened = row->no == 0;
+    if (again != 0)
+        return row_again(s, a, again, &out->no, fault);
+    if (out->opened)
+        return row_open(s, a, change, &out->no, fault);
+    return a->quiet ? QM_OK : row_repeat(s, a, row->no, fault);
+}
+
+/* Over a limit: the row is the one for many, and leaves no change of its own behind. */
+static qm_err raise_many(struct qm_store *s, const struct qm_alert_new *a, const struct change *c, struct qm_alert_raised *out,
+                         struct qm_fault *fault)
 {
     const struct change many = {.kind = a->kind, .group_no = a->group_no, .form = FORM_MANY, .at_ms = a->at_ms};
-    qm_err err = change_take(s, &many, row_change, fault);
+    struct standing row = {0};
+    uint64_t row_change = 0, old = 0;
+    qm_err err = change_take(s, &many, &row_change, fault);
     if (err == QM_OK)
-        err = standing_of(s, a, *row_change, row, fault);
-    return err == QM_OK ? change_over(s, c, a->slot, now, fault) : err;
+        err = standing_of(s, a, row_change, &row, fault);
+    if (err == QM_OK)
+        err = change_over(s, c, a->slot, &out->change, fault);
+    if (err == QM_OK && row.no == 0)
+        err = row_of_today(s, a, row_change, &old, fault);
+    return err == QM_OK ? row_take(s, a, row_change, &row, old, out, fault) : err;
 }
 
 qm_err qm_alert_standing(struct qm_store *s, const struct qm_alert_new *a, uint64_t *no, struct qm_fault *fault)
@@ -311,21 +394,14 @@ qm_err qm_alert_raise(struct qm_store *s, const struct qm_alert_new *a, struct q
     qm_err err = change_find(s, &c, key, &out->change, fault);
     if (err == QM_OK)
         err = standing_of(s, a, out->change, &row, fault);
-    uint64_t row_change = out->change;
-    if (err == QM_OK && row.no == 0 && a->slot != 0 && row.count >= QM_ALERTS_ALONE_MAX) {
-        err = raise_many(s, a, &c, &row, &row_change, &out->change, fault);
-    } else if (err == QM_OK && out->change == 0) {
+    bool many = row.no == 0 && a->slot != 0 && row.count >= QM_ALERTS_ALONE_MAX;
+    if (err == QM_OK && row.no == 0 && a->slot != 0 && row.past && !many)
+        err = had_enough(s, a, &many, fault);
+    if (err == QM_OK && many)
+        return raise_many(s, a, &c, out, fault);
+    if (err == QM_OK && out->change == 0)
         err = change_insert(s, &c, key, &out->change, fault);
-        row_change = out->change;
-    }
-    if (err != QM_OK)
-        return err;
-    out->no = row.no;
-    out->state = row.state;
-    out->opened = row.no == 0;
-    if (out->opened)
-        return row_open(s, a, row_change, &out->no, fault);
-    return a->quiet ? QM_OK : row_repeat(s, a, row.no, fault);
+    return err == QM_OK ? row_take(s, a, out->change, &row, 0, out, fault) : err;
 }
 
 /* ---- closing ------------------------------------------------------------------------------------------------------ */

@@ -41,7 +41,12 @@ const char *qm_alert_kind_name(enum qm_alert_kind k); /* "pcr_mismatch"; NULL fo
 enum qm_alert_state { QM_ALERT_OPEN, QM_ALERT_IGNORED, QM_ALERT_ACCEPTED, QM_ALERT_RESOLVED };
 const char *qm_alert_state_name(enum qm_alert_state s);
 
-enum { QM_ALERTS_ALONE_MAX = 8 }; /* open or ignored rows of one (instance, alert); what is over is one row, "many" */
+enum {
+    QM_ALERTS_ALONE_MAX = 8, /* open or ignored rows of one (instance, alert); what is over is one row, "many" */
+    /* Rows of one (instance, alert) opened within 24 hours and closed again; what is over is that one row too. Without it a machine
+     * that differs and passes in turns makes a row for every two quotes of its TPM. */
+    QM_ALERTS_A_DAY_MAX = 16,
+};
 
 struct qm_change_item {
     uint8_t pcr;
