@@ -15,7 +15,7 @@ enrolled with baselines; QUOTEMILL_HOME is home). In expected lines <run>, <ms>,
 from run to run, and a line <lines> for any number of lines. --update writes what was seen into the cases, such things as
 placeholders; read the difference before you believe it.
 """
-import ctypes, json, os, pty, re, resource, shutil, signal, struct, subprocess, sys, tempfile, time
+import ctypes, json, os, pty, re, resource, select, shutil, signal, struct, subprocess, sys, tempfile, threading, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PLACEHOLDERS = {
@@ -60,7 +60,9 @@ class Tests:
         self.passed = self.failed = 0
         self.env = dict(os.environ, PATH=os.path.dirname(self.program) + ':' + os.environ['PATH'], LC_ALL='C.UTF-8',
                         QUOTEMILL_HOME='home', TZ='UTC', TESTS=HERE)
-        self.env.pop('QM_KERNEL', None)
+        for name in ('QM_KERNEL', 'NO_COLOR'):
+            self.env.pop(name, None)
+        os.umask(0o022)  # files are delivered with what it leaves of 644
         self.model = os.path.join(self.top, 'model')
         os.mkdir(self.model)
         for args in (['gen', '--instances', '12', '--key', 'p256', '--out', 'fleet', '--baseline', '--seed', '1'],
@@ -302,7 +304,8 @@ class Tests:
         with open(os.path.join(place, 'long.mpk'), 'wb') as f:
             f.write(one * 100)
 
-        def watch(args, feed):
+        def watch(args, feed, wanted):
+            """What a terminal shows: nobody takes the results until it is what is wanted."""
             main, side = pty.openpty()
             p = subprocess.Popen([self.program, 'verify', '--workers', '1', '--json', '--stages', *args], cwd=place, env=self.env,
                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=side)
@@ -310,23 +313,25 @@ class Tests:
             if feed:
                 p.stdin.write(one)
                 p.stdin.flush()
-            time.sleep(0.8)  # the reader of the results takes its time
-            p.communicate(timeout=60)
-            shown = b''
+            shown, taker = b'', threading.Thread(target=p.communicate)
             try:
-                while more := os.read(main, 65536):
+                while select.select([main], [], [], 60)[0] and (more := os.read(main, 65536)):
                     shown += more
+                    if re.search(wanted, shown) and taker.ident is None:
+                        taker.start()
             except OSError:
                 pass  # the other side is closed
+            if taker.ident is None or p.poll() is None:
+                p.kill()
             os.close(main)
+            taker.join() if taker.ident else p.communicate()
             return p.returncode, shown
 
-        code, shown = watch(['long.mpk'], False)
-        if code != 0 or not re.search(rb'\r\d+ records, \d+/s, [\d.]+ MB/s, \d+ %, \d+ s to go\x1b\[K', shown) or \
-                not shown.endswith(b'\r\x1b[K'):
+        code, shown = watch(['long.mpk'], False, rb'\r\d+ records, \d+/s, [\d.]+ MB/s, \d+ %, \d+ s to go\x1b\[K')
+        if code != 0 or not shown.endswith(b'\r\x1b[K'):
             return f'a file: exit {code}, {shown!r}'
-        code, shown = watch(['-'], True)
-        if code != 0 or not re.search(rb'\r12 records, \d+/s, [\d.]+ MB/s\x1b\[K', shown) or b'%' in shown:
+        code, shown = watch(['-'], True, rb'\r12 records, \d+/s, [\d.]+ MB/s\x1b\[K')
+        if code != 0 or b'%' in shown:
             return f'a stream: exit {code}, {shown!r}'
         r = self.run(['verify', '--json', 'long.mpk'], place)
         return None if r.returncode == 0 and not r.stderr else f'no terminal: {r.stderr!r}'
@@ -377,8 +382,8 @@ class Tests:
             shutil.copytree(os.path.join(place, 'many/spool-1'), os.path.join(place, 'going'))
             p = subprocess.Popen([self.program, 'verify', '--json', '--stages', '--workers', '1', '--io', io, 'going'], cwd=place,
                                  env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-            # nobody reads: the worker waits at the full pipe, most of the files not yet opened
-            time.sleep(1)
+            # nobody reads: with its first results the worker waits at the full pipe, most of the files not yet opened
+            select.select([p.stdout], [], [], 60)
             shutil.rmtree(os.path.join(place, 'going'))
             out, err = p.communicate(timeout=60)
             lines = self.records(out)
