@@ -33,7 +33,7 @@ struct qm_source {
     bool bounded;              /* a regular file: has an end and a size limit. False: standard input, a FIFO given by name */
     uint8_t state;             /* enum qm_source_state; for whoever looks when the readers are closed */
     uint64_t read_bytes;       /* with QM_SOURCE_READ: up to where it was read; ended by its taker: its size when it was opened */
-    uint64_t user[8];          /* zeroed; for whoever holds a piece of this source (of a window: until it is settled) */
+    uint64_t user[9];          /* zeroed; for whoever holds a piece of this source (of a window: until it is settled) */
 };
 
 struct qm_piece {

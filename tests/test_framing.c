@@ -248,6 +248,54 @@ Test(framing, malformed_share_a_result)
     craft_free_all();
 }
 
+/* A file of many small records would make results of a thousand times its size: each names the file. */
+Test(framing, results_of_a_file_are_bounded)
+{
+    static char name[8001];
+    memset(name, 'n', sizeof name - 1);
+    const uint64_t weight = qm_result_weight((struct qm_span){(const uint8_t *)name, sizeof name - 1});
+    const size_t alone = (QM_FILE_RESULTS_MAX + weight - 1) / weight;
+    struct craft c = {0};
+    good(&c);
+    const size_t record = c.len;
+    for (size_t i = 1; i < alone + 3; i++)
+        good(&c);
+    for (size_t extra = 0; extra <= 3; extra++)
+        for (unsigned bounded = 0; bounded <= 1; bounded++) {
+            const struct qm_span bytes = {c.p, (alone + extra) * record};
+            struct qm_source source = {.name = name, .bounded = bounded != 0};
+            struct qm_piece piece = {.source = &source, .bytes = bytes.p, .len = bytes.len, .last = true, .file_bytes = bytes.len};
+            size_t at = 0, count = 0;
+            bool ended, done = false;
+            struct qm_record last = {0};
+            memset(&framed, 0, sizeof framed);
+            while (!done) {
+                done = qm_frame_piece(&piece, &at, &framed, &ended);
+                count += framed.count;
+                if (framed.count != 0)
+                    last = framed.record[framed.count - 1];
+                framed.count = 0;
+            }
+            const bool over = extra != 0 && bounded != 0;
+            cr_expect_eq(count, over ? alone + 1 : alone + extra, "%zu results of %zu records", count, alone + extra);
+            cr_expect_eq(last.evidence.malformed, over);
+            cr_expect_eq(last.bad_file != NULL, over);
+            cr_expect(!over || (last.off == alone * record && last.len == extra * record));
+            cr_expect_eq(ended, over);
+        }
+}
+
+/* What is taken back comes again, and counts once. */
+Test(framing, what_is_taken_back_is_not_counted)
+{
+    struct craft c = {0};
+    for (size_t i = 0; i < 1000; i++)
+        good(&c);
+    feed_lanes(&f, craft_span(&c), 1000, true, false, 8);
+    cr_expect_gt(f.taken_back, 0);
+    cr_expect_eq(f.source.user[8], 1000);
+}
+
 Test(framing, lost)
 {
     for (size_t before = 0; before < 130; before += before < 60 || before > 66 ? 13 : 1) {

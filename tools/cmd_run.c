@@ -1,5 +1,6 @@
 /* run: the cron job. Takes the spool in, judges it, records it in one transaction, then removes what was recorded. */
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -7,6 +8,7 @@
 #include "engine/pool.h"
 #include "tools/command.h"
 #include "tools/commit.h"
+#include "tools/framing.h"
 #include "tools/metrics.h"
 #include "tools/on_alert.h"
 #include "tools/options.h"
@@ -17,7 +19,7 @@
 
 struct request {
     const char *home, *archive, *results, *crypto, *io, *exit, *on_alert, *metrics;
-    uint64_t workers, audit, max_seconds;
+    uint64_t workers, audit, max_seconds, max_results;
     unsigned verbose;
     bool json, syslog;
     char **spools;
@@ -37,6 +39,8 @@ struct night {
     struct qm_spool *spool;
     struct qm_events_missing missing;
     struct qm_outcomes *outcomes[QM_WORKERS_MAX];
+    _Atomic uint64_t found; /* what the outcomes count for */
+    _Atomic bool enough;
     struct qm_event_keep *kept[QM_WORKERS_MAX];
     unsigned opened;
     struct qm_run run;
@@ -54,6 +58,7 @@ static qm_err take_results(void *ctx, unsigned worker, const struct qm_record *r
                            struct qm_fault *fault)
 {
     struct night *n = ctx;
+    uint64_t weight = 0;
     qm_err err = QM_OK;
     for (size_t i = 0; err == QM_OK && i < count; i++) {
         const struct qm_record *rec = &records[i];
@@ -63,7 +68,10 @@ static qm_err take_results(void *ctx, unsigned worker, const struct qm_record *r
         if (results[i].reason == QM_UNKNOWN_INSTANCE)
             qm_spool_hold(n->spool, rec->evidence.id, rec->evidence.record);
         err = qm_outcomes_add(n->outcomes[worker], &results[i], fault);
+        weight += qm_result_weight(results[i].source);
     }
+    if (atomic_fetch_add(&n->found, weight) + weight >= n->q->max_results && n->q->max_results != 0)
+        atomic_store(&n->enough, true);
     return err;
 }
 
@@ -168,6 +176,7 @@ static qm_err verify(struct night *n, struct qm_fault *fault)
         .out_fd = -1,
         .sink = take_results,
         .sink_ctx = n,
+        .enough = &n->enough,
         .progress = isatty(STDERR_FILENO) == 1,
     };
     clock_gettime(CLOCK_MONOTONIC, &deadline);
@@ -334,6 +343,8 @@ static int exit_code(const struct night *n)
     const struct qm_judgment *j = &n->judgment;
     if (n->signalled != 0)
         fputs("quotemill run: stopped by a signal; what was read is recorded, the rest stays in the spool\n", stderr);
+    if (atomic_load(&n->enough) && !r->complete)
+        fputs("quotemill run: stopped after as many results as --max-results allows; the rest stays in the spool\n", stderr);
     if (j->clock_behind)
         fputs("quotemill run: the system's clock is behind the end of the last run; no machine was called unmeasured\n", stderr);
     if (n->signalled != 0 || j->clock_behind || qm_worklist_errors(n->list) + qm_spool_errors(n->spool) != 0)
@@ -405,7 +416,7 @@ int qm_cmd_run(int argc, char **argv)
     static const char *const cryptos[] = {"auto", "openssl", NULL};
     static const char *const ios[] = {"auto", "uring", "read", NULL};
     static const char *const exits[] = {"found", "new", NULL};
-    struct request q = {.io = "auto", .exit = "found", .workers = qm_setup_cpus(), .audit = 1024};
+    struct request q = {.io = "auto", .exit = "found", .workers = qm_setup_cpus(), .audit = 1024, .max_results = QM_FILE_RESULTS_MAX};
     const char *home = NULL;
     const struct qm_option options[] = {
         QM_HOME_OPTION(&home),
@@ -415,6 +426,8 @@ int qm_cmd_run(int argc, char **argv)
          .help = "where the results go: a file, '-' for standard output, 'none' (default: HOME/results/RUN.mpk)"},
         {.name = "max-seconds", .kind = QM_OPT_COUNT, .to = &q.max_seconds, .value = "N",
          .help = "stop reading after that time; the rest stays for the next run"},
+        {.name = "max-results", .kind = QM_OPT_COUNT, .to = &q.max_results, .value = "N",
+         .help = "stop reading after about so many results, which are kept in memory, 300 bytes each (default 4194304; 0: never)"},
         {.name = "exit", .kind = QM_OPT_CHOICE, .to = &q.exit,
          .help = "when to exit with 1: anything was found (default), or only when the run opened an alert", .choices = exits},
         QM_TELL_OPTIONS(&q.on_alert, &q.syslog),

@@ -10,12 +10,14 @@ enum {
     U_SKIP_OFF,   /* its offset */
     U_SKIP_PENDING,
     U_SKIP_RAW,
+    U_RESULTS, /* what its results count for so far */
 };
 
 static struct qm_record *add(const struct qm_piece *piece, struct qm_framed *out, uint64_t off, uint64_t len)
 {
     struct qm_record *r = &out->record[out->count++];
     r->source = (struct qm_span){(const uint8_t *)piece->source->name, strlen(piece->source->name)};
+    piece->source->user[U_RESULTS] += qm_result_weight(r->source);
     r->off = off;
     r->len = len;
     r->count = 0;
@@ -45,15 +47,20 @@ static struct qm_record *add_malformed(const struct qm_piece *piece, struct qm_f
 }
 
 /* What is left of the source cannot be told apart any more: one result. */
-static void add_lost(const struct qm_piece *piece, struct qm_framed *out, uint64_t off)
+static void add_rest(const struct qm_piece *piece, struct qm_framed *out, uint64_t off, const char *why)
 {
     uint64_t end = piece->off + piece->len;
     if (piece->file_bytes > end)
         end = piece->file_bytes;
     struct qm_record *r = add_malformed(piece, out, off, end - off, NULL);
     if (r != NULL)
-        r->bad_file = "the end of a record cannot be found";
+        r->bad_file = why;
     out->lost |= !piece->source->bounded;
+}
+
+static void add_lost(const struct qm_piece *piece, struct qm_framed *out, uint64_t off)
+{
+    add_rest(piece, out, off, "the end of a record cannot be found");
 }
 
 /* The end of a source: what its further malformed records have to say together. */
@@ -121,6 +128,11 @@ bool qm_frame_piece(const struct qm_piece *piece, size_t *at, struct qm_framed *
                 break;
             continue;
         }
+        if (piece->source->bounded && piece->source->user[U_RESULTS] >= QM_FILE_RESULTS_MAX) {
+            add_rest(piece, out, piece->off + *at, "more records than one file may have");
+            *ended = true;
+            continue;
+        }
         struct qm_record *r = &out->record[out->count];
         enum qm_frame f = qm_evidence_read((struct qm_span){piece->bytes + *at, piece->len - *at}, &r->evidence);
         if (f == QM_FRAME_RECORD) {
@@ -171,5 +183,6 @@ void qm_frame_take_back(const struct qm_piece *piece, size_t *at, struct qm_fram
         if (out->record[i].evidence.malformed)
             return;
     *at = (size_t)(out->record[keep].off - piece->off);
+    piece->source->user[U_RESULTS] -= over * qm_result_weight(out->record[keep].source);
     out->count = keep;
 }

@@ -161,6 +161,8 @@ static qm_err work(void *arg, struct qm_fault *fault)
             return flush(w, fault);
         if (err != QM_OK)
             return err;
+        if (w->options->enough != NULL && atomic_load(w->options->enough))
+            atomic_store(w->stop, true);
     }
 }
 
@@ -324,7 +326,7 @@ qm_err qm_pipeline_run(struct qm_worklist *list, const struct qm_table *table, c
     }
     if (err == QM_OK) {
         err = run_workers(list, options, workers, run, &stop, fault);
-        run->complete = err == QM_OK && caught == 0 && !atomic_load(&stop);
+        run->complete = err == QM_OK && caught == 0 && (!atomic_load(&stop) || qm_worklist_done_files(list) == qm_worklist_files(list));
         gather(workers, options->workers, list, run, stats);
         run->end_ms = qm_now_ms();
         ran = true;

@@ -28,6 +28,7 @@ struct qm_pipeline_options {
     qm_pipeline_sink sink;   /* NULL: results go to out_fd */
     void *sink_ctx;
     const struct timespec *deadline; /* CLOCK_MONOTONIC: stop then as after a signal; NULL: none */
+    const _Atomic bool *enough; /* set by the sink: stop, as after a signal; NULL: never */
     bool progress;           /* a line on stderr, six times a second */
 };
 
