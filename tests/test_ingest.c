@@ -824,7 +824,7 @@ Test(ingest, stop_ends_a_silent_stdin)
         cr_assert_eq(pthread_create(&stopper, NULL, stop_soon, &p->stop), 0);
         pool_go(p);
         clock_gettime(CLOCK_MONOTONIC, &b);
-        cr_assert_lt((double)(b.tv_sec - a.tv_sec) + (double)(b.tv_nsec - a.tv_nsec) * 1e-9, 2.0);
+        cr_assert_lt(b.tv_sec - a.tv_sec, 20, "it has waited for more"); /* without end, if it were not stopped */
         pthread_join(stopper, NULL);
         cr_assert_eq(p->batches, 0);
         close(pipe_fd[1]);

@@ -769,7 +769,7 @@ Test(trim, held_by_when_it_was_written, .init = make_home, .fini = craft_free_al
     struct timespec old[2] = {{.tv_sec = 1}, {.tv_sec = 1}};
     utimensat(AT_FDCWD, at("held/YQ.mpk"), old, 0);
     mkdir(at("held/.new-x"), 0700);
-    trim("held", QM_TRIM_HELD, now_ms(), 1000, 0, 1, 5);
+    trim("held", QM_TRIM_HELD, now_ms(), 1000 * 1000, 0, 1, 5);
     cr_expect(!there("held/YQ.mpk") && there("held/Yg.mpk") && there("held/.new-x"));
 }
 
