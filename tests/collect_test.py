@@ -1180,11 +1180,13 @@ def service(folder):
         os.chmod(m.log, 0o444)
         for d in (folder, os.path.dirname(folder), m.dir):
             os.chmod(d, 0o755)
-        p = subprocess.run(['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', COLLECT, 'once', '--state', f'{m.dir}/nobody', '--tcti', m.tcti, '--log', m.log,
-                            '--spool', spool], capture_output=True)
-        if p.returncode == 126 or b'Permission denied' in p.stderr and b'execute' in p.stderr:
+        nobody = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', COLLECT]
+        # in a tree that is closed to others, as a fresh root's is, nobody reaches the program or its libraries
+        if subprocess.run([*nobody, '--version'], capture_output=True).returncode != 0:
             print('left out: a user who is not root, who may not pass to the program here')
         else:
+            p = subprocess.run([*nobody, 'once', '--state', f'{m.dir}/nobody', '--tcti', m.tcti, '--log', m.log, '--spool', spool],
+                               capture_output=True)
             check(p.returncode == 0, 'so does a user who is not root', text(p))
     else:
         print('left out: other users, who need root and setpriv')
