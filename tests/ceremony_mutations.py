@@ -37,6 +37,14 @@ MUTATIONS = {
         ('two answers under one id are not guessed', CEREMONY, 'else if (err == QM_OK && waiting > 1)', 'else if (err != QM_OK)'),
         ('--ek says which', STORE, '" AND substr(ek, 1, length(?3)) = ?3 ORDER BY no";\n    sqlite3_stmt', '" AND ?3 <> 7 ORDER BY no";\n    sqlite3_stmt'),
     ],
+    'rejected': [
+        ('what was rejected waits no longer', STORE, "UPDATE challenge SET state = 3, line = ''", "UPDATE challenge SET state = 1, line = ''"),
+        ('... and cannot be answered again', CEREMONY, 'if (ch->state == QM_CHALLENGE_REJECTED)', 'if (ch->no == 0)'),
+        ('two answers under one id are not both rejected', CEREMONY, 'else if (err == QM_OK && waiting > 1)', 'else if (err != QM_OK)'),
+        ('who rejected it is kept', STORE, 'err == QM_OK ? store_journal(s, STORE_NOTE_REJECTED, id, why, fault) : err', 'err'),
+        ('why is', STORE, '    if (reason != NULL) {\n        qm_out_text(&o, ": ");', '    if (reason == NULL) {\n        qm_out_text(&o, ": ");'),
+        ('whose it was', STORE, 'qm_out_hex(&o, c->ek, sizeof c->ek);', ';'),
+    ],
     'operator_list': [
         ('the id\'s EK is another', CEREMONY, 'case QM_EXPECTED_OTHER_EK:\n', 'case QM_EXPECTED_OTHER_EK:\n        break;\n'),
         ('the EK is another id\'s', CEREMONY, 'case QM_EXPECTED_OTHER_ID:\n', 'case QM_EXPECTED_OTHER_ID:\n        break;\n'),

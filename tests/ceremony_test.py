@@ -273,6 +273,41 @@ def two_claim_one_id(lab):
     check('another AK' in home.err and len(home.conflicts()) == 1, 'the other one is refused now, and an alert says so')
 
 
+def rejected(lab):
+    home, m, n = Home(lab), lab.machine('web-1'), lab.machine('web-2')
+    waiting = lambda: [(w['id'], w['ek']) for w in map(json.loads, home('enroll', '--pending', '--json').splitlines())]
+    answers = []
+    for x, id in ((m, 'db-1'), (n, 'db-1'), (m, 'db-2')):
+        c, = home.challenges(x.proposal(id, x.ak('rejected')))
+        answers.append(x.answer(c, 'rejected'))
+    home('enroll', '--answer', '-', lines=answers)
+    home('enroll', '--reject', 'db-1', code=1)
+    check('2 answers wait' in home.err and len(waiting()) == 3, 'two TPMs under one id: which is meant has to be said')
+    got = home.counts('--reject', 'db-1', '--ek', m.fingerprint('rsa')[:8], '--reason', 'not\u202e in the rack')
+    check((got['rejected'], got['refused'], got.get('new')) == (1, 0, None), f'a person rejects: {got}')
+    check(waiting() == [('db-1', n.fingerprint('rsa')), ('db-2', m.fingerprint('rsa'))], 'that one waits no longer, the others do')
+    home.answer_refused('that was rejected', answers[0], 'its answer again')
+    home('enroll', '--confirm', 'db-1', '--ek', m.fingerprint('rsa'), code=1)
+    check('any more: it was rejected by' in home.err, f'it cannot be confirmed: {home.err.splitlines()[0]}')
+    home('enroll', '--reject', 'db-1', '--ek', m.fingerprint('rsa'), code=1)
+    check('any more: it was rejected by' in home.err, 'nor rejected again')
+    home('enroll', '--reject', 'nobody', code=1)
+    check('nothing waits under this id\n' in home.err, 'an id that nobody answered for')
+    check(home.counts('--confirm', 'db-1')['new'] == 1, 'the other TPM\'s can be confirmed')
+    note, = home.status('db-1')['enrolment']['history']
+    check((note['what'], note['why']) == ('answer rejected', f'EK {m.fingerprint("rsa")}: not\u202e in the rack') and note['who'], f'the history has which, who and why: {note}')
+    check(b'answer rejected' in (shown := home('status', 'db-1')) and '\u202e'.encode() not in shown, 'for people too')
+    got = home.counts('--reject', 'db-2', '--reason', 'whose?')
+    check(got['rejected'] == 1 and waiting() == [], 'nothing waits any more')
+    home('status', 'db-2', code=2)
+    check('under this id was rejected' in home.said[-1] and 'whose?' in home.said[-1], f'an id that nobody has says so, too: {home.said[-1].strip()}')
+    home('enroll', '--reject', 'db-2', '--allow-weaker', code=2)
+    # it was an answer that was rejected, and no machine
+    c, = home.challenges(m.proposal('db-2', m.ak('rejected')))
+    check(home.counts('--answer', '-', lines=[m.answer(c, 'rejected')])['pending'] == 1 and waiting() == [('db-2', m.fingerprint('rsa'))], 'by a new challenge it can ask again')
+    check(home.counts('--confirm', 'db-2')['new'] == 1, 'and be confirmed')
+
+
 def operator_list(lab):
     m, n = lab.machine('web-1'), lab.machine('web-2')
     for name, lines, why in (('good', [f'db-1 {m.fingerprint("rsa")}'], None), ('otherek', [f'db-1 {n.fingerprint("rsa")}'], 'not the one that --expect-ek'),
@@ -897,7 +932,7 @@ def backup(lab):
     check(home.status('web-1')['enrolment']['how'] == 'credential', 'and how a key was enrolled')
 
 
-TESTS = (every_ek, evidence, pending, two_claim_one_id, operator_list, defaults, keys_of_other_kinds, other_ek, challenges_misused,
+TESTS = (every_ek, evidence, pending, two_claim_one_id, rejected, operator_list, defaults, keys_of_other_kinds, other_ek, challenges_misused,
          one_tpm_many_claims, retired, waiting_for_lines, key_outside, chains, names, templates, claims, weaker, hostile_lines, ak_certificates, who_vouched, secrets, backup)
 
 

@@ -278,7 +278,7 @@ static int take_files(struct job *j, const char *home, char **files, int count, 
 /* ---- the command --------------------------------------------------------------------------------------------------------- */
 
 enum { PLAIN = 1, CHALLENGE = 1 << QM_CEREMONY_CHALLENGE, ANSWER = 1 << QM_CEREMONY_ANSWER, CONFIRM = 1 << QM_CEREMONY_CONFIRM,
-       PENDING = 1 << QM_CEREMONY_PENDING, AK_CERT = 1 << QM_CEREMONY_AK_CERT };
+       REJECT = 1 << QM_CEREMONY_REJECT, PENDING = 1 << QM_CEREMONY_PENDING, AK_CERT = 1 << QM_CEREMONY_AK_CERT };
 
 struct flags {
     bool mode[QM_CEREMONY_AK_CERT + 1];
@@ -303,10 +303,10 @@ static int check_usage(struct qm_ceremony_ask *a, const struct flags *f)
         {"tag", a->tags.count != 0, CHALLENGE | AK_CERT},
         {"expires", f->expires != NULL, CHALLENGE | ANSWER},
         {"expect-ek", a->expect_ek != NULL, CHALLENGE | ANSWER},
-        {"ek", a->ek != NULL, CONFIRM},
+        {"ek", a->ek != NULL, CONFIRM | REJECT},
         {"allow-weaker", a->allow_weaker, CHALLENGE | ANSWER | CONFIRM | AK_CERT},
-        {"reason", a->reason != NULL, ANSWER | CONFIRM | AK_CERT},
-        {"json", a->json, PLAIN | ANSWER | CONFIRM | PENDING | AK_CERT},
+        {"reason", a->reason != NULL, ANSWER | CONFIRM | REJECT | AK_CERT},
+        {"json", a->json, PLAIN | ANSWER | CONFIRM | REJECT | PENDING | AK_CERT},
     };
     unsigned modes = 0;
     for (unsigned m = QM_CEREMONY_CHALLENGE; m <= QM_CEREMONY_AK_CERT; m++)
@@ -315,7 +315,7 @@ static int check_usage(struct qm_ceremony_ask *a, const struct flags *f)
             a->mode = (enum qm_ceremony_mode)m;
         }
     if (modes > 1)
-        return qm_complain_usage("enroll", "--challenge, --answer, --confirm, --pending, --ak-cert: one of them");
+        return qm_complain_usage("enroll", "--challenge, --answer, --confirm, --reject, --pending, --ak-cert: one of them");
     for (size_t i = 0; i < QM_COUNT(rules); i++)
         if (rules[i].given && (rules[i].modes & 1u << a->mode) == 0)
             return qm_complain_usage("enroll", "--%s is not for this; see quotemill enroll --help", rules[i].name);
@@ -354,6 +354,8 @@ int qm_cmd_enroll(int argc, char **argv)
          .help = "FILE… are answers to challenges; enrols, or lets wait for --confirm where nothing says whose the EK is"},
         {.name = "pending", .kind = QM_OPT_FLAG, .to = &f.mode[QM_CEREMONY_PENDING], .help = "list what waits for --confirm"},
         {.name = "confirm", .kind = QM_OPT_FLAG, .to = &f.mode[QM_CEREMONY_CONFIRM], .help = "FILE… are ids: a person says whose those EKs are"},
+        {.name = "reject", .kind = QM_OPT_FLAG, .to = &f.mode[QM_CEREMONY_REJECT],
+         .help = "FILE… are ids: a person says that those EKs are not theirs; what waits under them ends"},
         {.name = "ak-cert", .kind = QM_OPT_FLAG, .to = &f.mode[QM_CEREMONY_AK_CERT],
          .help = "FILE… are chains in PEM, an AK's certificate first; its subject is the id"},
         {.name = "ca", .kind = QM_OPT_LIST, .to = &a.ca, .value = "FILE", .help = "CA certificates that are trusted; may be given again"},
@@ -361,7 +363,8 @@ int qm_cmd_enroll(int argc, char **argv)
          .help = "revocation lists: then a certificate needs a valid one of its issuer; may be given again"},
         {.name = "expect-ek", .kind = QM_OPT_TEXT, .to = &a.expect_ek, .value = "FILE",
          .help = "whose EK is whose: lines of an id and a fingerprint"},
-        {.name = "ek", .kind = QM_OPT_TEXT, .to = &a.ek, .value = "HEX", .help = "with --confirm: only the EK whose fingerprint begins so"},
+        {.name = "ek", .kind = QM_OPT_TEXT, .to = &a.ek, .value = "HEX",
+         .help = "with --confirm or --reject: only the EK whose fingerprint begins so"},
         {.name = "group", .kind = QM_OPT_TEXT, .to = &a.group, .value = "G", .help = "enrol into this group"},
         {.name = "defaults", .kind = QM_OPT_TEXT, .to = &a.defaults, .value = "FILE",
          .help = "what machines get beside id, key and scheme: lines of enrolment without these, one for each group"},
@@ -376,8 +379,8 @@ int qm_cmd_enroll(int argc, char **argv)
         "enroll", "FILE…", "Adds or updates instances from files of NDJSON, one enrolment a line; '-' is standard input.",
         "A bad line is named with its number and the reason, and the others are taken; then the exit code is 1.\n"
         "A line equal to the last one taken for its id changes nothing. The table is published before the command ends.\n"
-        "Where the way from the machine is not to be trusted, its TPM proves the key: --challenge, then --answer, then --confirm where\n"
-        "nothing else says whose TPM it is. A cloud's keys come with certificates: --ak-cert.\n"};
+        "Where the way from the machine is not to be trusted, its TPM proves the key: --challenge, then --answer, then --confirm (or\n"
+        "--reject) where nothing else says whose TPM it is. A cloud's keys come with certificates: --ak-cert.\n"};
     int first, code;
     if (!qm_options_parse(&usage, options, QM_COUNT(options), argc, argv, 0, -1, &first, &code))
         return code;

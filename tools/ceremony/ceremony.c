@@ -127,6 +127,8 @@ static qm_err answer_visit(void *ctx, const struct qm_challenge *ch, struct qm_f
     const char *bound;
     if (ch->state == QM_CHALLENGE_USED)
         return qm_fail(fault, QM_E_REFUSED, 0, "its challenge was answered before");
+    if (ch->state == QM_CHALLENGE_REJECTED)
+        return qm_fail(fault, QM_E_REFUSED, 0, "its challenge was answered before, and that was rejected");
     if (ch->until_ms <= qm_store_now_ms(c->store))
         return qm_fail(fault, QM_E_REFUSED, 0, "its challenge has expired");
     /* Both are hashes of what an adversary does not know, so how long comparing them takes tells nothing. */
@@ -230,7 +232,26 @@ static qm_err confirm_visit(void *ctx, const struct qm_challenge *ch, struct qm_
     return use(x->c, ch, "confirmed", fault);
 }
 
-static qm_err confirm(struct qm_ceremony *c, const char *id, struct qm_fault *fault)
+static qm_err reject_visit(void *ctx, const struct qm_challenge *ch, struct qm_fault *fault)
+{
+    const struct answering *x = ctx;
+    qm_err err = qm_store_challenge_reject(x->c->store, ch, x->c->ask->reason, fault);
+    x->c->rejected += err == QM_OK;
+    return err;
+}
+
+static qm_err nothing_waits(struct qm_ceremony *c, struct qm_span id, struct qm_span ek, struct qm_fault *fault)
+{
+    char who[QM_WHO_SHOWN_MAX];
+    qm_err err = qm_store_challenge_rejecter(c->store, id, ek, who, fault);
+    if (err != QM_OK)
+        return err;
+    return who[0] == '\0' ? qm_fail(fault, QM_E_REFUSED, 0, "nothing waits under this id")
+                          : qm_fail(fault, QM_E_REFUSED, 0, "nothing waits under this id any more: it was rejected by %s", who);
+}
+
+/* A person decides on the one answer that waits under an id. */
+static qm_err decide(struct qm_ceremony *c, const char *id, qm_challenge_visit visit, struct qm_fault *fault)
 {
     const struct qm_span of = span(id);
     struct answering x = {c, NULL};
@@ -241,11 +262,11 @@ static qm_err confirm(struct qm_ceremony *c, const char *id, struct qm_fault *fa
         return qm_fail(fault, QM_E_USAGE, 0, "--ek wants hex digits");
     qm_err err = of.len != 0 ? qm_store_challenges_pending(c->store, of, ek, count_visit, &waiting, fault) : QM_OK;
     if (err == QM_OK && waiting == 0)
-        err = qm_fail(fault, QM_E_REFUSED, 0, "nothing waits under this id");
+        err = nothing_waits(c, of, ek, fault);
     else if (err == QM_OK && waiting > 1)
         err = qm_fail(fault, QM_E_REFUSED, 0, "%u answers wait under this id (enroll --pending lists them); --ek says which TPM's is meant",
                       waiting);
-    return err == QM_OK ? qm_store_challenges_pending(c->store, of, ek, confirm_visit, &x, fault) : err;
+    return err == QM_OK ? qm_store_challenges_pending(c->store, of, ek, visit, &x, fault) : err;
 }
 
 struct listing {
@@ -377,7 +398,9 @@ static qm_err take_operand(struct qm_ceremony *c, const char *operand, struct qm
 {
     struct qm_fault of_operand = {0};
     c->lines++;
-    qm_err err = c->ask->mode == QM_CEREMONY_CONFIRM ? confirm(c, operand, &of_operand) : take_ak_cert(c, operand, &of_operand);
+    qm_err err = c->ask->mode == QM_CEREMONY_CONFIRM  ? decide(c, operand, confirm_visit, &of_operand)
+                 : c->ask->mode == QM_CEREMONY_REJECT ? decide(c, operand, reject_visit, &of_operand)
+                                                      : take_ak_cert(c, operand, &of_operand);
     if (err == QM_E_REFUSED) {
         refused_operand(c, operand, of_operand.text);
         return QM_OK;
@@ -452,16 +475,18 @@ static void finish(struct qm_ceremony *c)
 
 static void say(const struct qm_ceremony *c)
 {
+    const bool enrols = c->ask->mode != QM_CEREMONY_CHALLENGE && c->ask->mode != QM_CEREMONY_REJECT;
     const struct {
         const char *key, *words;
         uint64_t value;
         bool always;
     } numbers[] = {{"lines", NULL, c->lines, true},
                    {"challenges", "challenges made", c->challenges, c->ask->mode == QM_CEREMONY_CHALLENGE},
-                   {"new", "new", c->enrolled[QM_ENROLLED_NEW], c->ask->mode != QM_CEREMONY_CHALLENGE},
-                   {"changed", "changed", c->enrolled[QM_ENROLLED_CHANGED], c->ask->mode != QM_CEREMONY_CHALLENGE},
-                   {"keys_replaced", "keys replaced", c->enrolled[QM_ENROLLED_KEY_REPLACED], c->ask->mode != QM_CEREMONY_CHALLENGE},
+                   {"new", "new", c->enrolled[QM_ENROLLED_NEW], enrols},
+                   {"changed", "changed", c->enrolled[QM_ENROLLED_CHANGED], enrols},
+                   {"keys_replaced", "keys replaced", c->enrolled[QM_ENROLLED_KEY_REPLACED], enrols},
                    {"pending", "wait for --confirm", c->pending, c->ask->mode == QM_CEREMONY_ANSWER},
+                   {"rejected", "rejected", c->rejected, c->ask->mode == QM_CEREMONY_REJECT},
                    {"refused", "refused", c->refused, true}};
     char text[1024];
     struct qm_out o = qm_out_init(text, sizeof text);

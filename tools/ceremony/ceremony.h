@@ -7,7 +7,8 @@
 #include "tools/options.h"
 #include "tools/store/store_ceremony.h"
 
-enum qm_ceremony_mode { QM_CEREMONY_NONE, QM_CEREMONY_CHALLENGE, QM_CEREMONY_ANSWER, QM_CEREMONY_CONFIRM, QM_CEREMONY_PENDING, QM_CEREMONY_AK_CERT };
+enum qm_ceremony_mode { QM_CEREMONY_NONE, QM_CEREMONY_CHALLENGE, QM_CEREMONY_ANSWER, QM_CEREMONY_CONFIRM, QM_CEREMONY_REJECT, QM_CEREMONY_PENDING,
+                        QM_CEREMONY_AK_CERT };
 
 enum { QM_CEREMONY_LIST_MAX = 64 /* values of one option */ };
 
@@ -56,7 +57,7 @@ struct qm_ceremony {
     char *merged;          /* QM_LINE_MAX, as it will be enrolled */
     struct qm_out out;     /* of QM_BATCH_ROOM: what is said once its transaction stands */
     bool committed;        /* something was */
-    uint64_t lines, challenges, enrolled[QM_ENROLLED_COUNT], pending, refused; /* enrolled: by enum qm_enrolled */
+    uint64_t lines, challenges, enrolled[QM_ENROLLED_COUNT], pending, rejected, refused; /* enrolled: by enum qm_enrolled */
 };
 
 /* Takes the enrolment in hand, proven so. */

@@ -2,6 +2,8 @@
 
 #include <stdio.h>
 
+#include "codec/text.h"
+#include "tools/store/store_alerts.h"
 #include "tools/store/store_inside.h"
 
 #define COLUMNS "no, name, id, state, proof, ek, bound, line, who, made_ms, until_ms, answered_ms, anchor"
@@ -171,6 +173,14 @@ qm_err qm_store_challenge_find(struct qm_store *s, const uint8_t name[QM_CHALLEN
     return err;
 }
 
+static void bind_waiting(const struct qm_store *s, sqlite3_stmt *st, struct qm_span id, struct qm_span ek_prefix)
+{
+    sqlite3_bind_int64(st, 1, (sqlite3_int64)s->now_ms);
+    if (id.len != 0)
+        sqlite3_bind_text(st, 2, (const char *)id.p, (int)id.len, SQLITE_STATIC);
+    sqlite3_bind_blob(st, 3, ek_prefix.len != 0 ? ek_prefix.p : (const uint8_t *)"", (int)ek_prefix.len, SQLITE_STATIC);
+}
+
 qm_err qm_store_challenges_pending(struct qm_store *s, struct qm_span id, struct qm_span ek_prefix, qm_challenge_visit visit, void *ctx,
                                    struct qm_fault *fault)
 {
@@ -182,10 +192,7 @@ qm_err qm_store_challenges_pending(struct qm_store *s, struct qm_span id, struct
     sqlite3_stmt *st = store_sql(s, id.len != 0 ? of_id : all, fault);
     if (st == NULL)
         return QM_E_STORE;
-    sqlite3_bind_int64(st, 1, (sqlite3_int64)s->now_ms);
-    if (id.len != 0)
-        sqlite3_bind_text(st, 2, (const char *)id.p, (int)id.len, SQLITE_STATIC);
-    sqlite3_bind_blob(st, 3, ek_prefix.len != 0 ? ek_prefix.p : (const uint8_t *)"", (int)ek_prefix.len, SQLITE_STATIC);
+    bind_waiting(s, st, id, ek_prefix);
     return each(s, st, visit, ctx, &n, fault);
 }
 
@@ -240,10 +247,54 @@ qm_err qm_store_challenge_use(struct qm_store *s, uint64_t no, struct qm_fault *
     return store_run(s, st, fault);
 }
 
+qm_err qm_store_challenge_reject(struct qm_store *s, const struct qm_challenge *c, const char *reason, struct qm_fault *fault)
+{
+    char id[QM_ID_MAX + 1], why[QM_REASON_MAX + 80];
+    struct qm_out o = qm_out_init(why, sizeof why - 1);
+    sqlite3_stmt *st = store_sql(s, "UPDATE challenge SET state = 3, line = '' WHERE no = ?1", fault);
+    if (st == NULL)
+        return QM_E_STORE;
+    sqlite3_bind_int64(st, 1, (sqlite3_int64)c->no);
+    snprintf(id, sizeof id, "%.*s", (int)c->id.len, (const char *)c->id.p);
+    qm_out_text(&o, "EK ");
+    qm_out_hex(&o, c->ek, sizeof c->ek);
+    if (reason != NULL) {
+        qm_out_text(&o, ": ");
+        qm_out_text(&o, reason);
+    }
+    why[o.len] = '\0';
+    qm_err err = store_run(s, st, fault);
+    return err == QM_OK ? store_journal(s, STORE_NOTE_REJECTED, id, why, fault) : err;
+}
+
+qm_err qm_store_challenge_rejecter(struct qm_store *s, struct qm_span id, struct qm_span ek_prefix, char who[QM_WHO_SHOWN_MAX],
+                                   struct qm_fault *fault)
+{
+    struct qm_out o = qm_out_init(who, QM_WHO_SHOWN_MAX - 1);
+    who[0] = '\0';
+    sqlite3_stmt *st = store_sql(s,
+                                 "SELECT (SELECT who FROM journal WHERE subject = ?2 AND what = '" STORE_NOTE_REJECTED "' ORDER BY no DESC LIMIT 1)"
+                                 " FROM challenge WHERE state = 3 AND until_ms > ?1 AND id = ?2 AND substr(ek, 1, length(?3)) = ?3",
+                                 fault);
+    if (st == NULL)
+        return QM_E_STORE;
+    bind_waiting(s, st, id, ek_prefix);
+    const int rc = sqlite3_step(st);
+    if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+        return store_fail(s, fault, "reading the challenges");
+    if (rc == SQLITE_ROW)
+        qm_out_shown(&o, column_span(st, 0));
+    if (rc == SQLITE_ROW && o.len == 0)
+        qm_out_text(&o, "somebody"); /* the history is not kept so long */
+    who[o.len] = '\0';
+    sqlite3_reset(st);
+    return QM_OK;
+}
+
 qm_err qm_store_challenges_age(struct qm_store *s, uint64_t *gone, struct qm_fault *fault)
 {
     bool found;
-    sqlite3_stmt *st = store_sql(s, "SELECT count(*) FROM challenge WHERE until_ms <= ?1 AND state <> 2", fault);
+    sqlite3_stmt *st = store_sql(s, "SELECT count(*) FROM challenge WHERE until_ms <= ?1 AND state < 2", fault);
     if (st == NULL)
         return QM_E_STORE;
     sqlite3_bind_int64(st, 1, (sqlite3_int64)s->now_ms);

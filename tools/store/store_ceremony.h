@@ -2,8 +2,9 @@
  *
  *   made --answer--> used                       something says whose the EK is: enrolled at once
  *        --answer--> pending --confirm--> used  nothing does: a person
+ *                            --reject--> rejected
  *
- * A used one stays until it expires, so that a second answer is told from one that never belonged here; then it is removed, as is one
+ * What is used or rejected stays until it expires, so that a second answer is told from one that never belonged here; then it is removed, as is one
  * that nobody answered or confirmed. One TPM has a few of each kind at most, so that it fills neither the table nor the list that a
  * person reads: newer challenges take the place of older ones, of the same EK and never of what was answered. Of the credential only
  * SHA-256(proof) is kept: whoever reads the home cannot answer. */
@@ -15,11 +16,11 @@
 
 enum {
     QM_CHALLENGES_MAX = 1000000, /* that have not expired */
-    QM_CHALLENGES_OF_EK = 64,    /* that were made, and as many that are used */
+    QM_CHALLENGES_OF_EK = 64,    /* that were made, and as many that are used, and that were rejected */
     QM_PENDING_OF_EK = 8,
 };
 
-enum qm_challenge_state { QM_CHALLENGE_MADE, QM_CHALLENGE_PENDING, QM_CHALLENGE_USED }; /* numbers are on disk */
+enum qm_challenge_state { QM_CHALLENGE_MADE, QM_CHALLENGE_PENDING, QM_CHALLENGE_USED, QM_CHALLENGE_REJECTED }; /* numbers are on disk */
 
 struct qm_challenge {
     uint64_t no;
@@ -61,8 +62,14 @@ qm_err qm_store_challenges_pending(struct qm_store *s, struct qm_span id, struct
 qm_err qm_store_challenge_pend(struct qm_store *s, const struct qm_challenge *c, uint64_t until_ms, struct qm_fault *fault) QM_MUST_USE;
 /* It brought its enrolment. */
 qm_err qm_store_challenge_use(struct qm_store *s, uint64_t no, struct qm_fault *fault) QM_MUST_USE;
+/* A person says that it must not; that is kept in the history of its id. reason: NULL: none. */
+qm_err qm_store_challenge_reject(struct qm_store *s, const struct qm_challenge *c, const char *reason, struct qm_fault *fault) QM_MUST_USE;
+/* Who rejected last what had waited under an id, as text to show; "": nobody did, or it has expired. */
+enum { QM_WHO_SHOWN_MAX = 256 };
+qm_err qm_store_challenge_rejecter(struct qm_store *s, struct qm_span id, struct qm_span ek_prefix, char who[QM_WHO_SHOWN_MAX],
+                                   struct qm_fault *fault) QM_MUST_USE;
 
-/* Removes what has expired; *gone, of those that nobody had used. At the end of a run, and before a ceremony. */
+/* Removes what has expired; *gone, of those that nobody had used or rejected. At the end of a run, and before a ceremony. */
 qm_err qm_store_challenges_age(struct qm_store *s, uint64_t *gone, struct qm_fault *fault) QM_MUST_USE;
 
 #endif

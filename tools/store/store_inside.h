@@ -63,6 +63,9 @@ struct qm_store {
     } ledger; /* the block in hand */
 };
 
+/* In the journal, of an id: a person rejected an answer. */
+#define STORE_NOTE_REJECTED "answer rejected"
+
 /* store_schema.c: inside a transaction, everything that versions after `from` brought (0: all of it). */
 qm_err store_schema_make(struct qm_store *s, int from, struct qm_fault *fault) QM_MUST_USE;
 /* Brings a database of an older version to QM_STORE_SCHEMA in one transaction, after a copy of it was kept beside it. */

@@ -133,9 +133,11 @@ qm_err qm_fleet_id(const struct qm_fleet *f, const char *id, size_t len, qm_mach
 
 qm_err qm_fleet_unknown(const struct qm_fleet *f, const char *id, struct qm_fault *fault)
 {
+    static const char sql[] = "SELECT retired_ms AS at_ms, who, why, 1 FROM retired WHERE id = ?1 UNION ALL SELECT at_ms, who, why, 0 FROM journal"
+                              " WHERE subject = ?1 AND what = '" STORE_NOTE_REJECTED "' ORDER BY at_ms DESC LIMIT 1";
     char shown[512], who[512], age[QM_AGE_MAX];
     struct qm_out o = qm_out_init(shown, sizeof shown - 1), w = qm_out_init(who, sizeof who - 1);
-    sqlite3_stmt *st = store_sql(f->store, "SELECT retired_ms, who, why FROM retired WHERE id = ?1 ORDER BY retired_ms DESC LIMIT 1", fault);
+    sqlite3_stmt *st = store_sql(f->store, sql, fault);
     if (st == NULL)
         return QM_E_STORE;
     qm_out_shown(&o, (struct qm_span){(const uint8_t *)id, strnlen(id, QM_ID_MAX)});
@@ -151,7 +153,10 @@ qm_err qm_fleet_unknown(const struct qm_fleet *f, const char *id, struct qm_faul
             qm_out_shown(&w, text_of(st, 2));
         }
         who[w.len] = '\0';
-        qm_fail(fault, err, 0, "'%.256s' was retired %s by %s", shown, ago, who);
+        if (sqlite3_column_int(st, 3) != 0)
+            qm_fail(fault, err, 0, "'%.256s' was retired %s by %s", shown, ago, who);
+        else
+            qm_fail(fault, err, 0, "no instance '%.256s' is enrolled; an answer under this id was rejected %s by %s", shown, ago, who);
     } else if (rc == SQLITE_DONE) {
         qm_fail(fault, err, 0, "no instance '%.256s' is enrolled", shown);
     } else {
@@ -256,7 +261,7 @@ qm_err qm_machine_notes(const struct qm_fleet *f, const struct qm_machine *m, qm
 {
     sqlite3_stmt *st = store_sql(f->store,
                                  "SELECT at_ms, who, what, why FROM journal WHERE subject = ?1"
-                                 " AND what IN ('weaker enrolment', 'weaker enrolment refused', 'proven enrolment')"
+                                 " AND what IN ('weaker enrolment', 'weaker enrolment refused', 'proven enrolment', '" STORE_NOTE_REJECTED "')"
                                  " ORDER BY no DESC LIMIT ?2",
                                  fault);
     qm_err err = QM_OK;

@@ -164,7 +164,8 @@ struct qm_machine_hold {
 };
 qm_err qm_machine_hold(const struct qm_fleet *f, uint64_t slot, struct qm_machine_hold *out, struct qm_fault *fault) QM_MUST_USE;
 
-/* What its history has of enrolments that ask for less, and of what people said for proven ones: the newest first. */
+/* What its history has of enrolments that ask for less, of what people said for proven ones, and of answers that they rejected: the newest
+ * first. */
 enum { QM_MACHINE_NOTES_MAX = 8 };
 struct qm_machine_note {
     uint64_t at_ms;
