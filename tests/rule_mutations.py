@@ -604,7 +604,7 @@ MUTATIONS = {
     'history_bounded': [
         ('runs are bounded', 'tools/store/store_run.c', '"DELETE FROM run WHERE end_ms < ?1 AND', '"DELETE FROM run WHERE end_ms < 0 * ?1 AND'),
         ('but those that sets came of', 'tools/store/store_run.c', 'FROM baseline b WHERE b.run = run.no)"', 'FROM baseline b WHERE b.run = -run.no)"'),
-        ('the loss is counted', 'tools/commit.c', '{"lost", j->dropped + c->not_held', '{"lost", c->not_held'),
+        ('the loss is counted', 'tools/commit.c', '{"lost", j->dropped + c->forgotten', '{"lost", c->forgotten'),
         ('alerts are bounded', 'tools/store/store_refused.c', 'err = drop_old(s, now_ms - history_keep_ms, dropped, fault);', ';'),
     ],
     'alerts/time_opens_ignored_ones_and_drops_history': [
@@ -613,6 +613,31 @@ MUTATIONS = {
          'alert WHERE last_ms < ?1"'),
         ('what is over goes', 'tools/store/store_refused.c',
          '"DELETE FROM alert WHERE no IN (SELECT no FROM old_alert)"', '"DELETE FROM alert WHERE no < 0"'),
+    ],
+    'retired_forgotten': [
+        ('by age', 'tools/store/store_forget.c', 'WHERE retired_ms < ?1"', 'WHERE retired_ms > ?1"'),
+        ('it goes', 'tools/commit.c', 'return err == QM_OK ? qm_store_forget(s, forgotten, fault) : err;', 'return err;'),
+        ('the loss is counted', 'tools/commit.c', 'j->dropped + c->forgotten + c->not_held', 'j->dropped - j->dropped + c->not_held'),
+    ],
+    'retire/forgotten_when_history_is': [
+        ('not what alerts tell of', 'tools/store/store_forget.c', 'WHERE a.slot = r.slot)', 'WHERE a.slot = -r.slot)'),
+        ('the highest number stays', 'tools/store/store_forget.c', 'AND slot <> (SELECT max(slot) FROM retired)"', '"'),
+        ('once a day', 'tools/store/store_forget.c', 's->now_ms - last_ms < DAY_MS)', 's->now_ms - last_ms < 0 * DAY_MS)'),
+        ('sets', 'tools/store/store_forget.c', '"DELETE FROM baseline WHERE slot IN (SELECT slot FROM old_slot);"', '""'),
+        ('keys', 'tools/store/store_forget.c', '"DELETE FROM ak WHERE no IN (SELECT no FROM old_ak);"', '""'),
+        ('... but not those that others have', 'tools/store/store_forget.c', ' OR no IN (SELECT ak FROM instance) OR no IN (SELECT ak FROM ak_history);"', ';"'),
+        ('values', 'tools/store/store_forget.c', '"DELETE FROM pcr_values WHERE no IN (SELECT no FROM old_values)"', '""'),
+        ('... but not those that others have', 'tools/store/store_forget.c', ' OR no IN (SELECT vals FROM baseline);"', ';"'),
+        ('lists', 'tools/store/store_forget.c', 'err = store_events_forget(s, o.at[i].pcr, o.at[i].value, fault);', ';'),
+        ('... and their bytes', 'tools/store/store_events.c', 'found ? count_bytes(s, -(int64_t)bytes, fault) : err;', 'found ? err : err;'),
+    ],
+    'retire/lists_that_alerts_tell_of_stay': [
+        ('they stay', 'tools/store/store_forget.c', 'err = over_changes(s, &o, fault);', ';'),
+    ],
+    'retire/forgotten_to_the_last': [
+        ('changes without rows', 'tools/store/store_forget.c', 'err = store_alert_forget(s, (uint64_t)sqlite3_column_int64(st, 0), fault);', ';'),
+        ('blocks of the ledger', 'tools/store/store_forget.c', '" AND entries = zeroblob(?2)"', '" AND entries = ?2"'),
+        ('... that are empty', 'tools/store/store_forget.c', '" AND entries = zeroblob(?2)"', '" AND ?2"'),
     ],
     'results_of_killed_runs': [
         ('results of a run that is not committed go', 'tools/commit.c', ': unlinkat(dir, name, 0)) == 0', ': 0) == 0'),

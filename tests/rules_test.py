@@ -144,6 +144,8 @@ TABLE = [
     ('results are bounded by age, and the loss is counted', 'results_bounded'),
     ('quarantine, held, archive are bounded by age and size', 'trim/by_age_and_size trim/held_by_when_it_was_written trim/archive_by_run'),
     ('history is bounded by age, and the loss is counted', 'history_bounded alerts/time_opens_ignored_ones_and_drops_history'),
+    ('what is left of a retired machine goes with history', 'retired_forgotten retire/forgotten_when_history_is'),
+    ('... what others have too stays', 'retire/forgotten_when_history_is retire/lists_that_alerts_tell_of_stay retire/forgotten_to_the_last'),
     ('a newer program migrates in one transaction after keeping a copy', 'store/an_older_schema_is_brought_up_to_date'),
     ('an older program exits 3 and touches nothing', 'newer_schema'),
     ('run rebuilds a table that is of another version', 'table_rebuilt'),
@@ -1623,6 +1625,30 @@ def history_bounded(lab):
     equal((len(runs), row['lost'], lab.rows()), (3, 5, []))  # three runs, the alert, and that a policy was set
     equal(runs[0], learned)  # a set came of it
     equal([s['id'] for s in lab.sets('--run', learned)], ['a'])
+
+
+def retired_forgotten(lab):
+    lab.config('history_keep', '10d')
+    a, b, c = lab.known('a'), lab.known('b'), lab.known('c')
+    lab.must('retire', 'a', 'c', '--reason', 'scrapped')
+
+    def known():
+        db = sqlite3.connect(os.path.join(lab.path, 'fleet.db'))
+        try:
+            rows = [r[0] for r in db.execute('SELECT id FROM retired ORDER BY id')]
+            return rows, json.loads(db.execute('SELECT record FROM run ORDER BY no DESC').fetchone()[0])['lost']
+        finally:
+            db.close()
+    lab.wait(9 * DAY).go(b.quote())
+    equal(known(), (['a', 'c'], 0))
+    equal(len(lab.sets('a')), 1)
+    lab.wait(2 * DAY).go(b.quote())
+    got, lost = known()
+    equal(got, ['c'])  # the last one's number is known
+    assert lost >= 1, lost
+    assert lab.call('baseline', 'history', 'a').code != 0
+    equal(said(lab.wait().go(b.quote())), ['trusted/ok'])
+    assert lab.integrity()
 
 
 def results_of_killed_runs(lab):

@@ -3,6 +3,8 @@
 #include "tools/store/store_alerts.h"
 #include "tools/store/store_baseline.h"
 #include "tools/store/store_beacon.h"
+#include "tools/store/store_config.h"
+#include "tools/store/store_events.h"
 #include "tools/store/store_ledger.h"
 #include "tools/store/store_retire.h"
 
@@ -331,6 +333,148 @@ Test(retire, sets_listed)
     retire((const char *const[]){"a"}, 1, NULL);
     cr_expect_eq(count_sets((struct qm_baseline_filter){.id = "a"}), 0);
     cr_expect_eq(count_sets((struct qm_baseline_filter){.id = "a", .ended = true}), 2);
+}
+
+/* ---- what is forgotten ------------------------------------------------------------------------------------------------- */
+
+static uint64_t forget(void)
+{
+    uint64_t count;
+    home_change("DELETE FROM meta WHERE key = 'forgotten_ms'");
+    GOOD(qm_store_forget(store, &count, &fault));
+    cr_expect_eq(home_ask("SELECT count(*) FROM pragma_foreign_key_check"), 0);
+    return count;
+}
+
+/* Of PCR 0, all of whose bytes are b. */
+static void put_list(unsigned b)
+{
+    static const uint8_t list[10 * 100];
+    uint8_t value[32];
+    bool kept;
+    memset(value, (int)b, sizeof value);
+    BEGIN();
+    GOOD(qm_store_events_put(store, 0, value, (struct qm_span){list, 10 * b}, false, &kept, &fault));
+    COMMIT();
+}
+
+static long long lists(unsigned b)
+{
+    char sql[120];
+    snprintf(sql, sizeof sql, "SELECT count(*) FROM pcr_events WHERE substr(hex(value), 1, 2) = '%02X'", b);
+    return home_ask(sql);
+}
+
+#define LONG_AGO "UPDATE retired SET retired_ms = retired_ms - 401 * 86400000 WHERE id "
+
+Test(retire, forgotten_when_history_is)
+{
+    static const char values[] = "SELECT count(*) FROM pcr_values", slots[] = "SELECT count(*) FROM retired",
+                      keys[] = "SELECT count(*) FROM ak", sets[] = "SELECT count(*) FROM baseline";
+    home_enroll("own", 0, line(1, ""));
+    home_enroll("shares", 1, line(2, ""));
+    home_enroll("lives", 1, line(2, ""));
+    home_enroll("told", 2, line(3, ""));
+    home_enroll("late", 3, line(4, ""));
+    home_enroll("last", 4, line(5, ""));
+    for (unsigned b = 1; b <= 9; b++)
+        put_list(b);
+    raise(slot_of("told"), QM_ALERT_UNMEASURED);
+    cr_expect_eq(forget(), 0);
+    retire((const char *const[]){"own", "shares", "told", "late", "last"}, 5, NULL);
+    cr_expect_eq(forget(), 0, "retired just now");
+    home_change(LONG_AGO "<> 'late'");
+    const uint64_t last = (uint64_t)home_ask("SELECT max(slot) FROM retired");
+    const long long bytes = home_ask("SELECT value FROM meta WHERE key = 'events_bytes'");
+    cr_expect_eq(forget(), 2, "own and shares; alerts tell of one, and one is the last");
+    cr_expect_eq(home_ask(slots), 3);
+    cr_expect_eq(home_ask("SELECT count(*) FROM retired WHERE id IN ('own', 'shares')"), 0);
+    cr_expect_eq(home_ask(sets), 4, "of the others: lives, told, late, last");
+    cr_expect_eq(home_ask("SELECT count(*) FROM ak_history"), 4);
+    cr_expect_eq(home_ask(values), 4, "that of own is gone, what lives has, too, stays: %lld", home_ask(values));
+    cr_expect_eq(home_ask(keys), 4);
+    cr_expect_eq(home_ask("SELECT count(*) FROM events_missing m WHERE NOT EXISTS (SELECT 1 FROM pcr_values v WHERE v.no = m.vals)"), 0);
+    cr_expect(lists(1) == 0 && lists(2) == 1 && lists(3) == 1 && lists(9) == 1);
+    cr_expect_eq(home_ask("SELECT value FROM meta WHERE key = 'events_bytes'"), bytes - 10);
+    /* with the alert goes the rest; a number is never given again */
+    home_change("DELETE FROM alert");
+    cr_expect_eq(forget(), 1);
+    cr_expect_eq(lists(3), 0);
+    home_enroll("next", 5, "");
+    cr_expect_eq(slot_of("next"), last + 1);
+    retire((const char *const[]){"next"}, 1, NULL);
+    cr_expect_eq(forget(), 1, "the last of before");
+    /* once a day */
+    home_change(LONG_AGO "= 'late'");
+    uint64_t count;
+    GOOD(qm_store_forget(store, &count, &fault));
+    cr_expect_eq(count, 0);
+    BEGIN();
+    GOOD(qm_store_config_set(store, "", "history_keep", "off", &fault));
+    COMMIT();
+    cr_expect_eq(forget(), 0, "kept for ever");
+    BEGIN();
+    GOOD(qm_store_config_set(store, "", "history_keep", "10d", &fault));
+    COMMIT();
+    cr_expect_eq(forget(), 1);
+    cr_expect_eq(home_ask(slots), 1);
+}
+
+/* The values of a change are told with their lists. */
+Test(retire, lists_that_alerts_tell_of_stay)
+{
+    struct qm_change_item item = {.pcr = 0};
+    home_enroll("own", 0, line(1, ""));
+    home_enroll("other", 1, line(2, ""));
+    home_enroll("last", 2, "");
+    put_list(1);
+    memset(item.expected, 2, 32);
+    memset(item.measured, 1, 32);
+    struct qm_alert_new a = {.kind = QM_ALERT_PCR_MISMATCH, .slot = slot_of("other"), .item = &item, .item_count = 1, .at_ms = 5};
+    struct qm_alert_raised raised;
+    BEGIN();
+    GOOD(qm_alert_raise(store, &a, &raised, &fault));
+    COMMIT();
+    retire((const char *const[]){"own", "last"}, 2, NULL);
+    home_change(LONG_AGO "<> ''");
+    cr_expect_eq(forget(), 1);
+    cr_expect_eq(lists(1), 1);
+    cr_expect_eq(home_ask("SELECT count(*) FROM pcr_values"), 1);
+}
+
+/* What a machine over the limit differed in stands without an alert's row; blocks of the ledger without a machine are empty. */
+Test(retire, forgotten_to_the_last)
+{
+    enum { MACHINES = 2 * QM_LEDGER_BLOCK };
+    const char *ids[MACHINES];
+    static char names[MACHINES][16];
+    for (unsigned i = 0; i < MACHINES; i++) {
+        snprintf(names[i], sizeof names[i], "m%u", i);
+        ids[i] = names[i];
+        home_enroll(names[i], i % 3, "");
+    }
+    struct qm_change_item item = {.pcr = 4, .expected = {1}};
+    struct qm_alert_new a = {.kind = QM_ALERT_PCR_MISMATCH, .item = &item, .item_count = 1, .at_ms = 5};
+    struct qm_alert_raised raised;
+    BEGIN();
+    for (unsigned i = 0; i < 2; i++)
+        for (unsigned k = 0; k <= QM_ALERTS_ALONE_MAX; k++) {
+            a.slot = slot_of(names[i]);
+            item.measured[0] = (uint8_t)(k + 2);
+            GOOD(qm_alert_raise(store, &a, &raised, &fault));
+        }
+    COMMIT();
+    retire(ids, MACHINES - 1, NULL);
+    home_change("DELETE FROM alert WHERE slot = 1");
+    const long long changes = home_ask("SELECT count(*) FROM change");
+    home_change(LONG_AGO "<> 'm1'");
+    cr_expect_eq(forget(), MACHINES - 3, "all but m1, the one that is enrolled, and the last that was taken out");
+    cr_expect_eq(home_ask("SELECT count(*) FROM change"), changes - 1);
+    cr_expect_eq(home_ask("SELECT count(*) FROM ledger WHERE block = 0"), 0, "of slots 1 to 30");
+    cr_expect_eq(home_ask("SELECT count(*) FROM ledger WHERE block = 1"), 0);
+    cr_expect_eq(home_ask("SELECT count(*) FROM ledger WHERE block = 2"), 1, "slot 62 is enrolled");
+    cr_expect_neq(get(MACHINES).enrolled_s, 0);
+    cr_expect_eq(get(5).enrolled_s, 0);
 }
 
 /* ---- beacons ---------------------------------------------------------------------------------------------------------- */

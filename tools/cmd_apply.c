@@ -120,9 +120,9 @@ static qm_err apply(const struct request *q, struct qm_store *s, FILE *in, struc
         err = qm_store_run_known(s, t->run_id, known, fault);
     if (err != QM_OK || *known)
         return err;
-    const struct qm_commit_options options = {.command = "apply", .home = q->home, .results = "none", .source_of = source_of,
-                                              .source_ctx = label, .clock_ms = qm_now_ms()};
-    err = qm_commit_prepare(s, fault);
+    struct qm_commit_options options = {.command = "apply", .home = q->home, .results = "none", .source_of = source_of,
+                                        .source_ctx = label, .clock_ms = qm_now_ms()};
+    err = qm_commit_prepare(s, &options.forgotten, fault);
     if (err == QM_OK)
         err = qm_commit(s, &t->outcomes, 1, &t->run, &options, j, &end, fault);
     if (err != QM_OK)

@@ -49,6 +49,7 @@ struct night {
     enum qm_commit_end end;
     struct qm_retention retention;
     char home_name[128];
+    uint64_t forgotten;
     int signalled;
 };
 
@@ -92,7 +93,7 @@ static qm_err open_home(struct night *n, struct qm_fault *fault)
     if (err == QM_OK)
         err = qm_run_lock(n->q->home, &n->lock, fault);
     if (err == QM_OK)
-        err = qm_commit_prepare(n->store, fault);
+        err = qm_commit_prepare(n->store, &n->forgotten, fault);
     if (err == QM_OK)
         qm_store_defer_checkpoint(n->store);
     if (err == QM_OK)
@@ -233,6 +234,7 @@ static qm_err record(struct night *n, struct qm_fault *fault)
     if (err != QM_OK)
         return err;
     drop_unread(n);
+    options.forgotten = n->forgotten;
     options.quarantined = qm_spool_quarantined(n->spool);
     options.held = qm_spool_held(n->spool);
     options.not_held = qm_spool_not_held(n->spool, &bytes);

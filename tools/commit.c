@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "engine/pool.h"
+#include "tools/store/store_retire.h"
 #include "tools/store/store_run.h"
 
 enum { BUFFER = 256 * 1024, PATH_ROOM = 4096 + 320 };
@@ -364,7 +365,7 @@ static qm_err write_row(struct qm_store *s, const struct qm_judgment *j, const s
         uint64_t value;
     } did[] = {{"learned", j->learned}, {"opened", j->opened}, {"repeated", j->repeated}, {"resolved", j->resolved},
                {"unmeasured", j->unmeasured}, {"quarantined", c->quarantined}, {"held", c->held}, {"not_held", c->not_held},
-               {"lost", j->dropped + c->not_held + (c->retention != NULL ? qm_retention_lost(c->retention) : 0)}};
+               {"lost", j->dropped + c->forgotten + c->not_held + (c->retention != NULL ? qm_retention_lost(c->retention) : 0)}};
     char text[8192];
     struct qm_out o = qm_out_init(text, sizeof text - 1);
     qm_run_write(&o, run, QM_FORMAT_NDJSON);
@@ -409,9 +410,10 @@ static qm_err record(struct qm_store *s, struct qm_outcomes *const *outcomes, un
     return err == QM_OK ? write_row(s, out, run, o, fault) : err;
 }
 
-qm_err qm_commit_prepare(struct qm_store *s, struct qm_fault *fault)
+qm_err qm_commit_prepare(struct qm_store *s, uint64_t *forgotten, struct qm_fault *fault)
 {
     uint64_t ended;
+    *forgotten = 0;
     qm_err err = qm_store_begin(s, fault);
     if (err != QM_OK)
         return err;
@@ -420,7 +422,7 @@ qm_err qm_commit_prepare(struct qm_store *s, struct qm_fault *fault)
         err = qm_store_commit(s, fault);
     if (err != QM_OK)
         qm_store_rollback(s);
-    return err;
+    return err == QM_OK ? qm_store_forget(s, forgotten, fault) : err;
 }
 
 qm_err qm_commit(struct qm_store *s, struct qm_outcomes *const *outcomes, unsigned count, struct qm_run *run,

@@ -26,12 +26,13 @@ struct qm_commit_options {
     qm_err (*ready)(void *ctx, struct qm_fault *fault);
     void *ready_ctx;
     uint64_t clock_ms;             /* of a stream that may have been verified elsewhere, long ago: the clock here and now; 0: the run's */
+    uint64_t forgotten;            /* by qm_commit_prepare */
     uint64_t quarantined, held, not_held;    /* files; records of unknown instances that are kept, and that there was no room for */
 };
 
-/* Before a run verifies, in a transaction of its own: sets whose end has come are ended, machines that policy takes out are
- * taken out. */
-qm_err qm_commit_prepare(struct qm_store *s, struct qm_fault *fault) QM_MUST_USE;
+/* Before a run verifies, in transactions of their own: sets whose end has come are ended, and what is left of machines that were taken
+ * out too long ago is forgotten. *forgotten: so many. */
+qm_err qm_commit_prepare(struct qm_store *s, uint64_t *forgotten, struct qm_fault *fault) QM_MUST_USE;
 
 /* What became of the transaction, whatever qm_commit gives back. */
 enum qm_commit_end {

@@ -154,19 +154,21 @@ static qm_err change_take(struct qm_store *s, const struct change *c, uint64_t *
     return err == QM_OK && *no == 0 ? change_insert(s, c, key, no, fault) : err;
 }
 
+static struct change over_of(enum qm_alert_kind kind, uint8_t set_class, uint64_t slot, uint8_t subject[8])
+{
+    for (unsigned i = 0; i < 8; i++)
+        subject[i] = (uint8_t)(slot >> 8 * i);
+    return (struct change){.kind = kind, .set_class = set_class, .form = FORM_OVER, .content = {subject, 8}};
+}
+
 /* A machine with more changes than have rows of their own: what it differs in now is kept once for
  * each class, and replaced. */
 static qm_err change_over(struct qm_store *s, const struct change *c, uint64_t slot, uint64_t *no, struct qm_fault *fault)
 {
     uint8_t subject[8];
     char name[NAME_DIGITS + 1];
-    for (unsigned i = 0; i < sizeof subject; i++)
-        subject[i] = (uint8_t)(slot >> 8 * i);
-    struct change over = *c;
-    over.form = FORM_OVER;
-    over.group_no = 0;
-    over.content = (struct qm_span){subject, sizeof subject};
-    over.event = NULL;
+    struct change over = over_of(c->kind, c->set_class, slot, subject);
+    over.at_ms = c->at_ms;
     qm_err err = change_take(s, &over, no, fault);
     sqlite3_stmt *st =
         err == QM_OK ? store_sql(s, "UPDATE change SET name = ?2, items = ?3, event = ?4 WHERE no = ?1", fault) : NULL;
@@ -178,6 +180,23 @@ static qm_err change_over(struct qm_store *s, const struct change *c, uint64_t s
     bind_items(st, 3, c);
     bind_text(st, 4, c->event);
     return store_run(s, st, fault);
+}
+
+qm_err store_alert_forget(struct qm_store *s, uint64_t slot, struct qm_fault *fault)
+{
+    qm_err err = QM_OK;
+    for (unsigned i = 0; err == QM_OK && i < (QM_ALERT_UNMEASURED + 1) * 3; i++) {
+        uint8_t subject[8], key[32];
+        const struct change over = over_of((enum qm_alert_kind)(i / 3), (uint8_t)(i % 3), slot, subject);
+        change_key(&over, key);
+        sqlite3_stmt *st = store_sql(s, "DELETE FROM change WHERE kind = ?1 AND grp = 0 AND key = ?2", fault);
+        if (st == NULL)
+            return QM_E_STORE;
+        sqlite3_bind_int(st, 1, (int)over.kind);
+        sqlite3_bind_blob(st, 2, key, sizeof key, SQLITE_STATIC);
+        err = store_run(s, st, fault);
+    }
+    return err;
 }
 
 static struct change change_of(const struct qm_alert_new *a, uint8_t items[QM_PCR_COUNT * ITEM_BYTES])

@@ -52,7 +52,7 @@ static const struct key {
      "how long results are kept; off: as long as there is room"},
     {"results_max", "10G", K_BYTES, AT(results_max_bytes), true, false, "bytes of results"},
     {"history_keep", "400d", K_DURATION, AT(history_keep_ms), true, false,
-     "how long closed alerts, runs and what was done to the home are kept; off: for ever"},
+     "how long closed alerts, runs, what was done to the home, and retired machines are kept; off: for ever"},
     {"metrics", "", K_PATH, AT(metrics), true, false,
      "the file that a run writes for Prometheus; none; empty: HOME/metrics/quotemill.prom"},
     {"name", "", K_NAME, AT(name), true, false, "of the home: stands in results, alerts and metrics"},

@@ -238,6 +238,17 @@ qm_err qm_store_events_put(struct qm_store *s, unsigned pcr, const uint8_t value
     return err == QM_OK && *kept ? insert_list(s, pcr, value, list, fault) : err;
 }
 
+qm_err store_events_forget(struct qm_store *s, unsigned pcr, const uint8_t value[32], struct qm_fault *fault)
+{
+    sqlite3_stmt *st;
+    uint64_t bytes;
+    bool found;
+    qm_err err = bound(s, "DELETE FROM pcr_events WHERE pcr = ?1 AND value = ?2 RETURNING length(events)", pcr, value, &st, fault);
+    if (err == QM_OK)
+        err = store_number(s, st, &bytes, &found, fault);
+    return err == QM_OK && found ? count_bytes(s, -(int64_t)bytes, fault) : err;
+}
+
 qm_err qm_store_events_get(struct qm_store *s, unsigned pcr, const uint8_t value[32], uint8_t *room, struct qm_event_list *out,
                            bool *found, struct qm_fault *fault)
 {

@@ -78,6 +78,12 @@ void store_ledger_forget(struct qm_store *s);
 /* store_events.c: a table is made after this transaction, so it has all lists that there are. */
 qm_err store_events_told(struct qm_store *s, struct qm_fault *fault) QM_MUST_USE;
 
+/* store_events.c: the list of a value goes, if there is one. */
+qm_err store_events_forget(struct qm_store *s, unsigned pcr, const uint8_t value[32], struct qm_fault *fault) QM_MUST_USE;
+
+/* store_alerts.c: what a machine differed in beyond its rows goes. */
+qm_err store_alert_forget(struct qm_store *s, uint64_t slot, struct qm_fault *fault) QM_MUST_USE;
+
 /* store_rejudge.c: the newest record passes on these values; and what then is the status, the log considered. */
 void store_entry_passes(struct qm_ledger *entry, uint32_t set_no, uint32_t pair_no);
 void store_entry_conclude(struct qm_ledger *entry, bool require_log, enum qm_status status, enum qm_reason reason);

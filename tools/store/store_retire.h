@@ -1,7 +1,8 @@
 /* Machines that are parked, and machines that are taken out. Part of the store.
  *
  * A parked machine may be silent; mismatches still alert. One that is taken out leaves the table, the counts and the open
- * alerts; its history stays, under a slot that is never given again, and its id may be enrolled anew. */
+ * alerts; its history stays for as long as history is kept, under a slot that is never given again, and its id may be enrolled
+ * anew. */
 #ifndef QM_STORE_RETIRE_H
 #define QM_STORE_RETIRE_H
 
@@ -32,5 +33,8 @@ qm_err qm_store_retire(struct qm_store *s, const struct qm_slots *l, const char 
  * parked or untrusted (that is for a person to see). */
 qm_err qm_store_retire_silent(struct qm_store *s, const struct qm_fleet *fleet, uint64_t *count,
                               struct qm_fault *fault) QM_MUST_USE;
+/* What is left of machines that were taken out longer ago than history is kept goes, at most once a day, 10,000 machines at a time, and
+ * with it the values, keys and lists of events that nobody else has. *count: machines. In a transaction of its own. */
+qm_err qm_store_forget(struct qm_store *s, uint64_t *count, struct qm_fault *fault) QM_MUST_USE;
 
 #endif
