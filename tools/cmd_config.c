@@ -13,9 +13,18 @@ struct ask {
     const char *home, *group, *key, *value;
     bool json, to_default;
     bool found; /* the key that was asked for */
+    struct qm_store *store;
+    qm_err err; /* of a visit */
+    struct qm_fault *fault;
 };
 
-static void show_json(const struct ask *a, const char *key, const char *value, const char *from)
+/* Whose doing a value is. */
+struct doer {
+    char who[64];
+    uint64_t since_ms; /* 0: nobody's, it is the default */
+};
+
+static void show_json(const struct ask *a, const char *key, const char *value, const char *from, const struct doer *by)
 {
     char text[4096];
     struct qm_out o = qm_out_init(text, sizeof text);
@@ -35,6 +44,12 @@ static void show_json(const struct ask *a, const char *key, const char *value, c
         qm_emit_key(&e, fields[i].key);
         qm_emit_text(&e, (struct qm_span){(const uint8_t *)fields[i].value, strlen(fields[i].value)});
     }
+    if (by->since_ms != 0) {
+        qm_emit_key(&e, "who");
+        qm_emit_text(&e, (struct qm_span){(const uint8_t *)by->who, strlen(by->who)});
+        qm_emit_key(&e, "since");
+        qm_emit_u64(&e, by->since_ms);
+    }
     qm_emit_end(&e);
     qm_out_char(&o, '\n');
     fwrite(o.p, 1, o.len, stdout);
@@ -45,11 +60,17 @@ static void visit(void *ctx, const char *key, const char *value, const char *fro
 {
     struct ask *a = ctx;
     const bool get = a->value == NULL && a->key != NULL;
+    struct doer by;
+    char when[QM_AGE_MAX];
     if (a->key != NULL && strcmp(a->key, key) != 0)
         return;
     a->found = true;
+    if (a->err == QM_OK)
+        a->err = qm_store_config_set_by(a->store, strcmp(from, "group") == 0 ? a->group : "", key, by.who, &by.since_ms, a->fault);
+    if (a->err != QM_OK)
+        return;
     if (a->json) {
-        show_json(a, key, value, from);
+        show_json(a, key, value, from, &by);
         return;
     }
     const struct qm_show show = qm_show_init(stdout);
@@ -61,12 +82,21 @@ static void visit(void *ctx, const char *key, const char *value, const char *fro
     }
     printf("%-19s", key);
     qm_show_text(&show, text, qm_show_width(text) > 12 ? 0 : 12);
-    printf(" %-8s %s\n", from, help);
+    printf(" %-8s %s", from, help);
+    if (by.since_ms != 0) {
+        printf("; set %s by ", qm_moment(when, by.since_ms));
+        qm_show_text(&show, (struct qm_span){(const uint8_t *)by.who, strlen(by.who)}, 0);
+    }
+    putchar('\n');
 }
 
 static qm_err look(struct ask *a, struct qm_store *s, struct qm_fault *fault)
 {
+    a->store = s;
+    a->fault = fault;
     qm_err err = qm_store_config_each(s, a->group, visit, a, fault);
+    if (err == QM_OK)
+        err = a->err;
     if (err == QM_OK && a->key != NULL && !a->found)
         return qm_fail(fault, QM_E_USAGE, 0, "there is no policy '%.64s'%s; see quotemill config list", a->key,
                        a->group[0] != '\0' ? " of a group" : "");
@@ -118,7 +148,7 @@ int qm_cmd_config(int argc, char **argv)
     const struct qm_usage usage = {command, "get|set|list [KEY [VALUE]]",
                                    "Policies, of the home and of its groups, which have the home's where they have no own.",
                                    "list says what each means. Times are 90s, 15m, 6h, 7d, 2w, sizes 64M, 10G; off is none. "
-                                   "Who set what and when is kept.\n"};
+                                   "Who set what and when is kept, and said.\n"};
     int first, code;
     if (!qm_options_parse(&usage, options, QM_COUNT(options), argc, argv, 1, 3, &first, &code))
         return code;

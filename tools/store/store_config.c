@@ -334,6 +334,26 @@ qm_err qm_store_config_each(struct qm_store *s, const char *group, qm_config_vis
     return err;
 }
 
+qm_err qm_store_config_set_by(struct qm_store *s, const char *group, const char *key, char who[64], uint64_t *since_ms,
+                              struct qm_fault *fault)
+{
+    sqlite3_stmt *st = store_sql(s, "SELECT who, since_ms FROM config WHERE scope = ?1 AND key = ?2", fault);
+    who[0] = '\0';
+    *since_ms = 0;
+    if (st == NULL)
+        return QM_E_STORE;
+    sqlite3_bind_text(st, 1, group, -1, SQLITE_STATIC);
+    sqlite3_bind_text(st, 2, key, -1, SQLITE_STATIC);
+    const int rc = sqlite3_step(st);
+    qm_err err = rc == SQLITE_ROW || rc == SQLITE_DONE ? QM_OK : store_fail(s, fault, "reading who set a policy");
+    if (rc == SQLITE_ROW) {
+        snprintf(who, 64, "%s", (const char *)sqlite3_column_text(st, 0));
+        *since_ms = (uint64_t)sqlite3_column_int64(st, 1);
+    }
+    sqlite3_reset(st);
+    return err;
+}
+
 /* ---- setting ---------------------------------------------------------------------------------------------------------- */
 
 static qm_err write_value(struct qm_store *s, const char *group, const struct key *k, const char *value, struct qm_fault *fault)

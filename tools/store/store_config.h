@@ -45,6 +45,10 @@ qm_err qm_store_config_set(struct qm_store *s, const char *group, const char *ke
 typedef void (*qm_config_visit)(void *ctx, const char *key, const char *value, const char *from, const char *help);
 qm_err qm_store_config_each(struct qm_store *s, const char *group, qm_config_visit visit, void *ctx, struct qm_fault *fault) QM_MUST_USE;
 
+/* Who set it and when; group "": the home's. *since_ms 0: nobody did. */
+qm_err qm_store_config_set_by(struct qm_store *s, const char *group, const char *key, char who[64], uint64_t *since_ms,
+                              struct qm_fault *fault) QM_MUST_USE;
+
 /* "90s", "15m", "6h", "7d", "2w", a bare number of seconds; "off" and "0" are 0. */
 bool qm_duration_read(const char *text, uint64_t *ms);
 
