@@ -329,6 +329,8 @@ static qm_err change(struct ask *a, qm_err (*act)(struct ask *a, struct qm_fault
 {
     bool built;
     qm_err err = qm_store_begin(a->store, fault);
+    if (err == QM_OK && a->group != NULL)
+        qm_group_tell(a->store, command, a->group); /* before it is one by having a set */
     if (err == QM_OK)
         err = act(a, fault);
     if (err == QM_OK)

@@ -109,6 +109,8 @@ static qm_err set(const struct ask *a, struct qm_store *s, struct qm_fault *faul
     qm_err err = qm_store_begin(s, fault);
     if (err == QM_OK)
         err = qm_store_config_set(s, a->group, a->key, a->to_default ? NULL : a->value, fault);
+    if (err == QM_OK && a->group[0] != '\0' && !a->to_default)
+        qm_group_tell(s, command, a->group);
     if (err == QM_OK)
         err = qm_store_commit(s, fault);
     return err == QM_OK ? qm_store_publish(s, &built, fault) : err;

@@ -76,6 +76,9 @@ qm_err qm_store_count(struct qm_store *s, uint64_t *instances, struct qm_fault *
 /* Names that somebody gave, NULL for none: QM_E_USAGE with words for the first that this home has never had. For answers that are
  * empty: they say that nothing is wrong, and a wrong name is no reason to. */
 qm_err qm_store_known(struct qm_store *s, const char *id, const char *group, const char *run, struct qm_fault *fault) QM_MUST_USE;
+/* Something is about to be set for a group: says so on standard error where no machine was ever of it. It may be one to come, or a typing
+ * error. */
+void qm_group_tell(struct qm_store *s, const char *command, const char *group);
 
 /* Compiles and publishes the table, unless the one that is there is of this home and generation and sound. *built says whether
  * it was. */

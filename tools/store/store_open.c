@@ -495,6 +495,18 @@ qm_err qm_store_known(struct qm_store *s, const char *id, const char *group, con
     return QM_OK;
 }
 
+void qm_group_tell(struct qm_store *s, const char *command, const char *group)
+{
+    struct qm_fault unknown = {0};
+    char shown[512];
+    struct qm_out o = qm_out_init(shown, sizeof shown - 1);
+    if (qm_store_known(s, NULL, group, NULL, &unknown) != QM_E_USAGE)
+        return;
+    qm_out_shown(&o, (struct qm_span){(const uint8_t *)group, strnlen(group, QM_ID_MAX)});
+    shown[o.len] = '\0';
+    fprintf(stderr, "quotemill %s: no machine is of group '%s' yet\n", command, shown);
+}
+
 qm_err qm_store_count(struct qm_store *s, uint64_t *instances, struct qm_fault *fault)
 {
     sqlite3_stmt *st = NULL;
