@@ -475,7 +475,7 @@ def broken(folder):
         p = once(answer, '--json', '--timeout', '1' if fails == {'TPM'} else '20', command='doctor')
         lines = [json.loads(l) for l in p.stdout.splitlines()]
         got = {l['check'] for l in lines if l['state'] == 'fail'}
-        check(got == fails and p.returncode == (1 if fails else 0) and len(lines) == 13 and all(l['do'] for l in lines if l['state'] != 'pass'),
+        check(got == fails and p.returncode == (1 if fails else 0) and len(lines) == 14 and all(l['do'] for l in lines if l['state'] != 'pass'),
               f'doctor: {sorted(fails) or "nothing"} fails', p.returncode, lines)
 
     # a real lock-out: a key that is not exempt from it, and ours, which is
@@ -767,6 +767,130 @@ def no_files(folder):
     os.rename(f'{m.dir}/kept', f'{m.dir}/ak')
     p = subprocess.run(['bash', '-c', f'"$0" once --state {m.state} --tcti {m.tcti} --stdout --log <(cat {m.log})', COLLECT], capture_output=True)
     check(p.returncode == 0 and gen_check.unpack(p.stdout, 0)[0]['log'] == LOG[0], "a shell's pipe is read", text(p))
+    m.close()
+
+
+def passwords(folder):
+    "hierarchies with a password: from a file that is its owner's alone, proved without being said, and gone afterwards"
+    os.makedirs(f'{folder}/tpm')
+    make_tpm(f'{folder}/tpm')
+    m = Machine(folder, 'passwords', swtpm_test.Tpm(f'{folder}/tpm'), log=False)
+    spool = f'{folder}/spool'
+    os.mkdir(spool)
+    secrets = {'e': b'endorsement secret 17', 'o': b"the owner's secret 4711", 'wrong': b'another secret', 'long': b'x' * 64}
+    for name, secret in secrets.items():
+        with open(f'{m.dir}/{name}', 'wb') as f:
+            f.write(secret + b'\n' * (name != 'o'))
+        os.chmod(f'{m.dir}/{name}', 0o600)
+    crossed = []
+
+    def spy(n, command, real):
+        crossed.append(command)
+        b = real()
+        crossed.append(b)
+        return b
+
+    def call(command, *args, **how):
+        proxy = Proxy(m.tpm, spy)
+        p = m(command, *args, tcti=proxy.tcti, **how)
+        proxy.close()
+        crossed.extend((p.stdout, p.stderr))
+        return p
+
+    def says(p, *why):
+        return p.returncode == 3 and p.stdout == b'' and text(p).count('\n') == 1 and all(w in text(p) for w in why)
+    known = ['--hierarchy-auth', 'e', '--owner-auth', 'o']
+    cert = f'{m.dir}/nv'
+    with open(cert, 'wb') as f:
+        f.write(subprocess.run(['openssl', 'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', '/dev/null', '-subj', '/CN=x',
+                                '-outform', 'DER'], capture_output=True).stdout)
+    m.tpm('tpm2_nvdefine', '-Q', '0x1c10000', '-C', 'o', '-s', str(os.path.getsize(cert)), '-a', 'ownerread|ownerwrite')
+    m.tpm('tpm2_nvwrite', '-Q', '0x1c10000', '-C', 'o', '-i', cert)
+    check(call('init', '--id', 'passwords', '--key', 'p256', *known).returncode == 0, 'passwords are not asked for where there are none')
+    m.tpm('tpm2_changeauth', '-Q', '-c', 'endorsement', secrets['e'].decode())
+    m.tpm('tpm2_changeauth', '-Q', '-c', 'owner', secrets['o'].decode())
+    init = ['init', '--id', 'passwords', '--key', 'p256', '--force']
+    for args, why in (([], 'the endorsement hierarchy has a password: --hierarchy-auth FILE gives it'),
+                      (['--owner-auth', 'o'], 'the endorsement hierarchy has a password: --hierarchy-auth FILE gives it'),
+                      (['--hierarchy-auth', 'wrong'], 'the endorsement hierarchy has another password than --hierarchy-auth gives'),
+                      (['--hierarchy-auth', 'e'], 'the owner hierarchy has another password than --owner-auth, or else --hierarchy-auth, gives'),
+                      (['--hierarchy-auth', 'e', '--owner-auth', 'wrong'], 'the owner hierarchy has another password')):
+        p = call(*init, *args)
+        check(says(p, why), f'init {args}: {why}', p.returncode, text(p))
+    p = call(*init, *known)
+    check(p.returncode == 0 and 'with an EK certificate' in text(p) and 'former' not in text(p), 'with both passwords a new key is made, and the former given up', text(p))
+    check(m.tpm('tpm2_getcap', 'handles-persistent').decode().count('0x810101') == 1, 'one handle is used', m.tpm('tpm2_getcap', 'handles-persistent'))
+    line = json.loads(p.stdout)
+    check(call('once', '--spool', spool, '--no-log').returncode == 0, 'a key in the TPM is used without')
+    secret = os.urandom(32)
+    c = challenge(m, line, secret)
+    p = call('activate', stdin=json.dumps(c).encode())
+    check(says(p, 'the endorsement hierarchy has a password: --hierarchy-auth FILE'), 'a challenge wants the endorsement hierarchy', p.returncode, text(p))
+    p = call('activate', '--hierarchy-auth', 'e', stdin=json.dumps(c).encode())
+    check(p.returncode == 0 and json.loads(p.stdout)['proof'] == proof(secret, c), 'which is given, and it is answered', text(p))
+    p = call('certificate', '0x01c10000')
+    check(says(p, 'TPM2_NV_Read', 'the owner hierarchy has a password: --hierarchy-auth FILE gives it'), "an NV index for the owner wants the owner's", text(p))
+    p = call('certificate', '0x01c10000', '--owner-auth', 'o')
+    check(p.returncode == 0 and p.stdout.count(b'BEGIN') == 1, 'which is given, and it is read', text(p))
+    # a key in a file hangs from a hierarchy each time it is used
+    main_state, m.state = m.state, f'{m.dir}/filed'
+    check(call('init', '--id', 'passwords', '--key-file', 'ak', '--hierarchy-auth', 'e').returncode == 0, "a key in a file needs no owner's")
+    p = call('once', '--spool', spool, '--no-log')
+    check(says(p, 'the endorsement hierarchy has a password: --hierarchy-auth FILE gives it'), 'but its own at each use', text(p))
+    check(call('once', '--spool', spool, '--no-log', '--hierarchy-auth', 'e').returncode == 0, 'and is used then')
+    doctor = lambda *a: {l['check']: l for l in map(json.loads, call('doctor', '--json', '--log', '/dev/null', *a).stdout.splitlines())}
+    got = doctor()
+    check(got['passwords']['state'] == 'pass' and 'endorsement and the owner' in got['passwords']['text'] and got['key']['state'] == 'fail' and '--hierarchy-auth' in got['key']['do'],
+          'doctor: the key wants a password', got['key'], got['passwords'])
+    check(got['lock-out']['text'].startswith('none: 0 wrong'), 'wrong ones have counted against nothing', got['lock-out'])
+    got = doctor('--hierarchy-auth', 'e')
+    check(got['key']['state'] == 'pass' and got['quote']['state'] == 'pass', 'doctor: and has it', got)
+    # files that are not for their owner alone, or hold no password
+    os.mkfifo(f'{m.dir}/fifo')
+    for name, content, mode, owner, why in (('open', b'secret of 0640\n', 0o640, None, 'is not for its owner alone'), ('read', b'secret of 0604\n', 0o604, None, 'is not for its owner alone'),
+                                            ('his', b'secret of his\n', 0o600, 65534, 'is not for its owner alone'), ('empty', b'', 0o600, None, 'holds no password'),
+                                            ('line', b'\n', 0o600, None, 'holds no password'), ('two', b'secret of two\nlines\n', 0o600, None, 'holds no password'),
+                                            ('nul', b'secret of\0nul\n', 0o600, None, 'holds no password'), ('more', b'secret' * 11, 0o600, None, 'holds no password')):
+        with open(f'{m.dir}/{name}', 'wb') as f:
+            f.write(content)
+        os.chmod(f'{m.dir}/{name}', mode)
+        if owner is not None:
+            if os.geteuid() != 0:
+                continue
+            os.chown(f'{m.dir}/{name}', owner, owner)
+        before = len(crossed)
+        p = call('once', '--spool', spool, '--no-log', '--hierarchy-auth', name)
+        check(p.returncode == 1 and why in text(p) and text(p).count('\n') == 1 and len(crossed) == before + 2, f'{name}: {why}, and the TPM is not asked', p.returncode, text(p))
+        got = doctor('--hierarchy-auth', name)
+        check(got['passwords']['state'] == 'fail' and why in got['passwords']['text'] and got['TPM']['state'] == 'pass', f'doctor: {name}', got['passwords'])
+        check(not any(b'secret of' in x for x in crossed), f'{name}: what is in it is nowhere')
+    for name, why in (('fifo', 'no regular file'), ('nowhere', 'No such file')):
+        p = call('once', '--spool', spool, '--no-log', '--hierarchy-auth', name)
+        check(says(p, why), f'{name}: {why}', text(p))
+    p = call('once', '--spool', spool, '--no-log', '--hierarchy-auth', 'long')
+    check(says(p, 'another password'), '64 bytes are read', text(p))
+    # where it has been
+    for name, secret in secrets.items():
+        check(not any(secret in x for x in crossed), f'{name}: it crosses no bus, and is in no message')
+        for root, _, files in os.walk(main_state):
+            check(not any(secret in open(f'{root}/{f}', 'rb').read() for f in files), f'{name}: nor in the state')
+    check(m.tpm('tpm2_getcap', 'handles-loaded-session') == b'' and m.tpm('tpm2_getcap', 'handles-transient') == b'', 'sessions are given back')
+    search = lambda name, command, *a, stdin=None: subprocess.run([DRIVER, 'search', name, command, '--state', m.state, '--tcti', m.tcti, *a], capture_output=True, cwd=m.dir, input=stdin)
+    if SANITIZED:
+        print('left out: memory, of which sanitizers keep what is freed')
+    else:
+        for name, command, args in (('e', 'once', ['--spool', spool, '--no-log']), ('o', 'certificate', ['0x01c10000']), ('e', 'init', ['--id', 'passwords', '--force', '--key-file', 'new']),
+                                    ('o', 'init', ['--id', 'passwords', '--force']), ('wrong', 'init', ['--id', 'passwords', '--force'])):
+            p = search(name, command, *args, *(['--hierarchy-auth', name] if name == 'wrong' else known))
+            check(p.returncode == 0 and p.stdout.endswith(b'0 places\n') and (b'exit 0\n' in p.stderr) == (name != 'wrong'), f'{command}: nothing of it is left in memory', p.returncode,
+                  p.stdout[-30:], text(p))
+        m.state = main_state
+        p = search('e', 'activate', *known, stdin=json.dumps(challenge(m, json.loads(m('propose').stdout), os.urandom(32))).encode())
+        check(p.returncode == 0 and p.stdout.endswith(b'0 places\n') and b'exit 0\n' in p.stderr, 'activate: nothing of it is left in memory', p.returncode, p.stdout[-30:], text(p))
+        with open(f'{m.dir}/said', 'w') as f:
+            f.write('what an argument says')
+        p = search('said', 'certificate', '--owner-auth', 'what an argument says')
+        check(p.returncode == 1 and not p.stdout.endswith(b' 0 places\n'), 'a search finds what is there', p.stdout[-30:])
     m.close()
 
 
@@ -1299,7 +1423,7 @@ def cost(folder):
     m.close()
 
 
-CASES = [keys, credentials, ceremony, platform, makers, story, broken, fleet, queue, freshness, no_files, states, service, pages, cost]
+CASES = [keys, credentials, ceremony, platform, makers, story, broken, fleet, queue, freshness, no_files, passwords, states, service, pages, cost]
 
 
 def main():

@@ -150,7 +150,7 @@ static qm_err ask(struct activate *a, struct qm_fault *fault)
     int lock;
     qm_err err = qm_state_open(a->common.state, false, &lock, fault);
     if (err == QM_OK)
-        err = qm_tpm_do(a->common.tcti, (unsigned)a->common.timeout_s, job, a, NULL, fault);
+        err = qm_collect_tpm(&a->common, job, a, NULL, fault);
     if (lock >= 0)
         close(lock);
     return err;

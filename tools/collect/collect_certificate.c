@@ -50,7 +50,7 @@ static qm_err find(struct certificate *c, struct qm_fault *fault)
         c->certs = i.ek.certs;
         return err;
     }
-    err = qm_tpm_do(c->common.tcti, (unsigned)c->common.timeout_s, job, c, NULL, fault);
+    err = qm_collect_tpm(&c->common, job, c, NULL, fault);
     if (err == QM_OK && !c->there)
         err = qm_fail(fault, QM_E_REFUSED, 0, "the TPM has no NV index 0x%x", c->index);
     if (err != QM_OK)

@@ -92,6 +92,23 @@ static void check_lockout(struct doctor *d)
                       d->tpm.wrong_auths_max);
 }
 
+/* A key in the TPM is used without the password of its hierarchy; making it, a challenge, and a key in a file want it. */
+static void check_passwords(struct doctor *d, const struct qm_fault *unread)
+{
+    static const char check[] = "passwords";
+    const bool endorsement = d->tpm.has_password[QM_ENDORSEMENT], owner = d->tpm.has_password[QM_OWNER];
+    const char *who = endorsement && owner ? "the endorsement and the owner hierarchy have one each"
+                      : endorsement        ? "the endorsement hierarchy has one"
+                                           : "the owner hierarchy has one";
+    if (unread->text[0] != '\0')
+        qm_doctor_say(&d->lines, check, QM_HEALTH_FAIL, "give it as --hierarchy-auth FILE: one line, chmod 600, of the user who runs this", "%s",
+                      unread->text);
+    else if (!endorsement && !owner)
+        qm_doctor_say(&d->lines, check, QM_HEALTH_PASS, NULL, "no hierarchy has one");
+    else
+        qm_doctor_say(&d->lines, check, QM_HEALTH_PASS, NULL, "%s: init, activate and a key in a file take it from --hierarchy-auth FILE", who);
+}
+
 static void check_state(struct doctor *d)
 {
     struct qm_fault fault = {0};
@@ -125,7 +142,10 @@ static void check_key(struct doctor *d, enum reached reached, const struct qm_fa
     else if (reached == NOTHING)
         unknown(d, check);
     else
-        qm_doctor_say(&d->lines, check, QM_HEALTH_FAIL, "quotemill-collect init makes the same key again where the TPM can",
+        qm_doctor_say(&d->lines, check, QM_HEALTH_FAIL,
+                      i->handle == 0 && d->tpm.has_password[i->hierarchy]
+                          ? "a key in a file wants the password of its hierarchy: give --hierarchy-auth, to once too; or init --force --persist"
+                          : "quotemill-collect init makes the same key again where the TPM can",
                       "%s", fault->text);
 }
 
@@ -160,11 +180,15 @@ static void check_quote(struct doctor *d, enum reached reached, const struct qm_
 
 static void check_tpm(struct doctor *d, const struct qm_fault *state)
 {
-    struct qm_fault fault = {0};
+    struct qm_fault fault = {0}, unread = {0};
+    struct qm_tpm_way way;
     qm_err err = QM_E_IO;
     const bool can = check_device(d);
+    if (qm_collect_way(&d->common, &way, &unread) != QM_OK) /* what needs no password can be told without */
+        explicit_bzero(way.auth, sizeof way.auth);
     if (can)
-        err = qm_tpm_do(d->common.tcti, (unsigned)d->common.timeout_s, job, d, NULL, &fault);
+        err = qm_tpm_do(&way, job, d, NULL, &fault);
+    explicit_bzero(&way, sizeof way);
     const enum reached reached = (enum reached)atomic_load(&d->reached);
     if (reached >= ANSWERS)
         qm_doctor_say(&d->lines, "TPM", QM_HEALTH_PASS, NULL, "%s %s, firmware %llx", d->tpm.vendor, d->tpm.model,
@@ -179,6 +203,10 @@ static void check_tpm(struct doctor *d, const struct qm_fault *state)
         check_lockout(d);
     else
         unknown(d, "lock-out");
+    if (reached >= ANSWERS || unread.text[0] != '\0')
+        check_passwords(d, &unread);
+    else
+        unknown(d, "passwords");
     check_state(d);
     check_key(d, reached, state, &fault);
     if (reached >= ANSWERS)

@@ -428,7 +428,7 @@ int qm_collect_init(int argc, char **argv)
     if (err == QM_OK)
         err = settle(&in, &fault);
     if (err == QM_OK)
-        err = qm_tpm_do(in.common.tcti, (unsigned)in.common.timeout_s, job, &in, NULL, &fault);
+        err = qm_collect_tpm(&in.common, job, &in, NULL, &fault);
     if (err == QM_OK)
         err = qm_proposal_print(&in.now, &fault);
     if (lock >= 0)

@@ -163,7 +163,7 @@ static int collect(struct once *o)
     if (err == QM_OK)
         err = read_log(o, &log, &log_len, &fault);
     if (err == QM_OK)
-        err = qm_tpm_do(o->common.tcti, (unsigned)o->common.timeout_s, job, o, &o->spent, &fault);
+        err = qm_collect_tpm(&o->common, job, o, &o->spent, &fault);
     const int code = err != QM_OK ? qm_complain("once", &fault) : deliver(o, (struct qm_span){log, log_len});
     free(log);
     if (lock >= 0)

@@ -188,7 +188,7 @@ static qm_err open_session(struct qm_tpm *t, const struct qm_tpm_key *ek, uint16
                                        ESYS_TR_NONE, ESYS_TR_NONE, NULL, TPM2_SE_POLICY, &aes, name_alg, session);
     qm_err err = tpm_answer(t, rc, fault);
     if (err == QM_OK) {
-        rc = Esys_PolicySecret(tpm_ask(t, "TPM2_PolicySecret"), ESYS_TR_RH_ENDORSEMENT, *session, ESYS_TR_PASSWORD,
+        rc = Esys_PolicySecret(tpm_ask(t, "TPM2_PolicySecret"), ESYS_TR_RH_ENDORSEMENT, *session, tpm_authority(t, QM_ENDORSEMENT),
                                ESYS_TR_NONE, ESYS_TR_NONE, NULL, NULL, NULL, 0, NULL, NULL);
         err = tpm_answer(t, rc, fault);
     }

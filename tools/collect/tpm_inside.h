@@ -15,6 +15,9 @@ qm_err tpm_answer(struct qm_tpm *t, TSS2_RC rc, struct qm_fault *fault) QM_MUST_
 /* After it, where a failure is expected or does not matter: what the TPM said. */
 TSS2_RC tpm_answered(struct qm_tpm *t);
 void tpm_over(struct qm_tpm *t);
+ESYS_TR tpm_hierarchy(enum qm_hierarchy h);
+/* In a call of ESYS: what proves the password of that hierarchy, or that it has none. */
+ESYS_TR tpm_authority(struct qm_tpm *t, enum qm_hierarchy h);
 /* The code without the number of the handle, parameter or session that it is about; 0 for what a lower layer said. */
 TSS2_RC tpm_code(TSS2_RC rc);
 

@@ -14,8 +14,6 @@ enum { UNIQUE_BYTES = 32, HANDLES_AT_ONCE = 64 };
 #define HANDLE_FIRST 0x81010100u
 #define HANDLE_LAST  0x8101ffffu
 
-static const ESYS_TR hierarchies[] = {[QM_ENDORSEMENT] = ESYS_TR_RH_ENDORSEMENT, [QM_OWNER] = ESYS_TR_RH_OWNER};
-
 const char *const qm_ak_kinds[] = {"rsa2048", "rsapss2048", "p256", "p384", NULL};
 
 const char *qm_ak_kind_scheme(const char *kind)
@@ -175,7 +173,7 @@ static qm_err make_primary(struct qm_tpm *t, enum qm_hierarchy where, const TPM2
     TPM2B_PUBLIC *public = NULL;
     *out = (struct qm_tpm_key){.object = ESYS_TR_NONE};
     const TSS2_RC rc =
-        Esys_CreatePrimary(tpm_ask(t, "TPM2_CreatePrimary"), hierarchies[where], ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE,
+        Esys_CreatePrimary(tpm_ask(t, "TPM2_CreatePrimary"), tpm_hierarchy(where), tpm_authority(t, where), ESYS_TR_NONE, ESYS_TR_NONE,
                            &sensitive, template, &outside, &pcrs, &out->object, &public, NULL, NULL, NULL);
     qm_err err = tpm_answer(t, rc, fault);
     if (err == QM_OK && !write_public(public, &out->public))
@@ -238,7 +236,7 @@ qm_err qm_handle_free(struct qm_tpm *t, uint32_t wanted, uint32_t *handle, struc
 qm_err qm_key_persist(struct qm_tpm *t, struct qm_tpm_key *k, uint32_t handle, struct qm_fault *fault)
 {
     ESYS_TR kept = ESYS_TR_NONE, old = k->object;
-    const TSS2_RC rc = Esys_EvictControl(tpm_ask(t, "TPM2_EvictControl"), ESYS_TR_RH_OWNER, k->object, ESYS_TR_PASSWORD,
+    const TSS2_RC rc = Esys_EvictControl(tpm_ask(t, "TPM2_EvictControl"), ESYS_TR_RH_OWNER, k->object, tpm_authority(t, QM_OWNER),
                                          ESYS_TR_NONE, ESYS_TR_NONE, handle, &kept);
     qm_err err = tpm_answer(t, rc, fault);
     if (err != QM_OK)
@@ -252,7 +250,7 @@ qm_err qm_key_persist(struct qm_tpm *t, struct qm_tpm_key *k, uint32_t handle, s
 qm_err qm_key_evict(struct qm_tpm *t, struct qm_tpm_key *k, struct qm_fault *fault)
 {
     ESYS_TR gone = ESYS_TR_NONE;
-    const TSS2_RC rc = Esys_EvictControl(tpm_ask(t, "TPM2_EvictControl"), ESYS_TR_RH_OWNER, k->object, ESYS_TR_PASSWORD,
+    const TSS2_RC rc = Esys_EvictControl(tpm_ask(t, "TPM2_EvictControl"), ESYS_TR_RH_OWNER, k->object, tpm_authority(t, QM_OWNER),
                                          ESYS_TR_NONE, ESYS_TR_NONE, k->handle, &gone);
     qm_err err = tpm_answer(t, rc, fault);
     if (err == QM_OK)

@@ -22,7 +22,6 @@ struct qm_blob {
     size_t len;
     uint8_t p[QM_TPM2B_MAX];
 };
-enum qm_hierarchy { QM_ENDORSEMENT, QM_OWNER };
 
 /* "rsa2048", "rsapss2048", "p256", "p384"; NULL-terminated. */
 extern const char *const qm_ak_kinds[];

@@ -1,6 +1,7 @@
 #include "tools/collect/tpm_link.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -17,6 +18,11 @@ struct qm_tpm {
     ESYS_CONTEXT *esys;
     TSS2_TCTI_CONTEXT *tcti;
     const char *where; /* the TCTI as given */
+    struct qm_tpm_auth auth[QM_HIERARCHY_COUNT]; /* until ESYS has them */
+    ESYS_TR session;                             /* that proves them; ESYS_TR_NONE: there is none */
+    bool proves[QM_HIERARCHY_COUNT];
+    bool by_hierarchy; /* what is being asked is asked with the password of: */
+    enum qm_hierarchy hierarchy;
     qm_tpm_job job;
     void *arg;
     qm_err err;
@@ -94,14 +100,40 @@ TSS2_RC tpm_code(TSS2_RC rc)
     return (rc & TPM2_RC_FMT1) != 0 ? rc & 0xbf : rc; /* part 2, 6.6.2: bits 6 and 8 to 11 say which one */
 }
 
-static const char *hint(TSS2_RC rc)
+ESYS_TR tpm_hierarchy(enum qm_hierarchy h)
+{
+    return h == QM_OWNER ? ESYS_TR_RH_OWNER : ESYS_TR_RH_ENDORSEMENT;
+}
+
+ESYS_TR tpm_authority(struct qm_tpm *t, enum qm_hierarchy h)
+{
+    t->by_hierarchy = true;
+    t->hierarchy = h;
+    return t->proves[h] ? t->session : ESYS_TR_PASSWORD;
+}
+
+static const char *password_hint(const struct qm_tpm *t, const char *what)
+{
+    if (!t->by_hierarchy)
+        return "; the key has a password of its own, which this program does not take";
+    if (t->hierarchy == QM_ENDORSEMENT)
+        return t->proves[QM_ENDORSEMENT] ? "; the endorsement hierarchy has another password than --hierarchy-auth gives"
+                                         : "; the endorsement hierarchy has a password: --hierarchy-auth FILE gives it";
+    if (t->proves[QM_OWNER])
+        return "; the owner hierarchy has another password than --owner-auth, or else --hierarchy-auth, gives";
+    return strcmp(what, "TPM2_EvictControl") == 0
+               ? "; the owner hierarchy has a password: --hierarchy-auth FILE gives it, or --key-file does without"
+               : "; the owner hierarchy has a password: --hierarchy-auth FILE gives it";
+}
+
+static const char *hint(const struct qm_tpm *t, const char *what, TSS2_RC rc)
 {
     switch (tpm_code(rc)) {
     case TPM2_RC_LOCKOUT:
         return "; the TPM is locked out after wrong passwords: wait, or tpm2_dictionarylockout --clear-lockout";
     case TPM2_RC_AUTH_FAIL & 0xbf:
     case TPM2_RC_BAD_AUTH & 0xbf:
-        return "; the key or the hierarchy has a password, which this program does not know";
+        return password_hint(t, what);
     case TPM2_RC_HIERARCHY & 0xbf:
         return "; that hierarchy is switched off: look into the firmware's setup";
     case TPM2_RC_INITIALIZE:
@@ -127,14 +159,19 @@ qm_err tpm_answer(struct qm_tpm *t, TSS2_RC rc, struct qm_fault *fault)
     const char *what = t->what;
     if (!answered(t))
         return qm_fail(fault, QM_E_IO, 0, "too late");
-    if (rc == TSS2_RC_SUCCESS)
+    if (rc == TSS2_RC_SUCCESS) {
+        t->by_hierarchy = false;
         return QM_OK;
-    return qm_fail(fault, QM_E_IO, 0, "%s: %.200s (0x%x)%s", what, Tss2_RC_Decode(rc), rc, hint(rc));
+    }
+    qm_fail(fault, QM_E_IO, 0, "%s: %.200s (0x%x)%s", what, Tss2_RC_Decode(rc), rc, hint(t, what, rc));
+    t->by_hierarchy = false;
+    return QM_E_IO;
 }
 
 void tpm_over(struct qm_tpm *t)
 {
     (void)answered(t);
+    t->by_hierarchy = false;
 }
 
 void tpm_flush(struct qm_tpm *t, ESYS_TR *object)
@@ -170,6 +207,68 @@ static qm_err open_tcti(struct qm_tpm *t, struct qm_fault *fault)
                    t->where, Tss2_RC_Decode(rc), rc, name);
 }
 
+/* ---- passwords --------------------------------------------------------------------------------------------------------- */
+
+/* Which hierarchies have one: where none is set, one that is given would be wrong. */
+static qm_err which_have(struct qm_tpm *t, bool has[QM_HIERARCHY_COUNT], struct qm_fault *fault)
+{
+    TPMS_CAPABILITY_DATA *data = NULL;
+    TPMI_YES_NO more;
+    const TSS2_RC rc = Esys_GetCapability(tpm_ask(t, "TPM2_GetCapability"), ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE,
+                                          TPM2_CAP_TPM_PROPERTIES, TPM2_PT_PERMANENT, 1, &more, &data);
+    qm_err err = tpm_answer(t, rc, fault);
+    const TPML_TAGGED_TPM_PROPERTY *p = err == QM_OK ? &data->data.tpmProperties : NULL;
+    const uint32_t set = p != NULL && p->count != 0 && p->tpmProperty[0].property == TPM2_PT_PERMANENT ? p->tpmProperty[0].value : 0;
+    has[QM_ENDORSEMENT] = (set & TPMA_PERMANENT_ENDORSEMENTAUTHSET) != 0;
+    has[QM_OWNER] = (set & TPMA_PERMANENT_OWNERAUTHSET) != 0;
+    Esys_Free(data);
+    return err;
+}
+
+/* ESYS keeps a password in the object of its hierarchy; one of zeros is written over it. */
+static TSS2_RC give_password(struct qm_tpm *t, enum qm_hierarchy h, const struct qm_tpm_auth *auth)
+{
+    TPM2B_AUTH value = {.size = (UINT16)auth->len};
+    memcpy(value.buffer, auth->p, auth->len);
+    const TSS2_RC rc = Esys_TR_SetAuth(t->esys, tpm_hierarchy(h), &value);
+    explicit_bzero(&value, sizeof value);
+    return rc;
+}
+
+static qm_err begin_passwords(struct qm_tpm *t, struct qm_fault *fault)
+{
+    const TPMT_SYM_DEF none = {.algorithm = TPM2_ALG_NULL};
+    bool has[QM_HIERARCHY_COUNT], any = false;
+    if (t->auth[QM_ENDORSEMENT].len == 0 && t->auth[QM_OWNER].len == 0)
+        return QM_OK;
+    mallopt(M_PERTURB, 0xff); /* ESYS frees its session, which has the password, as it is: now free() overwrites */
+    qm_err err = which_have(t, has, fault);
+    for (enum qm_hierarchy h = QM_ENDORSEMENT; err == QM_OK && h < QM_HIERARCHY_COUNT; h++) {
+        t->proves[h] = has[h] && t->auth[h].len != 0;
+        any = any || t->proves[h];
+        if (t->proves[h] && give_password(t, h, &t->auth[h]) != TSS2_RC_SUCCESS)
+            err = qm_fail(fault, QM_E_IO, 0, "the password of a hierarchy cannot be taken");
+    }
+    explicit_bzero(t->auth, sizeof t->auth);
+    if (err != QM_OK || !any)
+        return err;
+    TSS2_RC rc = Esys_StartAuthSession(tpm_ask(t, "TPM2_StartAuthSession"), ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE,
+                                       ESYS_TR_NONE, NULL, TPM2_SE_HMAC, &none, TPM2_ALG_SHA256, &t->session);
+    err = tpm_answer(t, rc, fault);
+    if (err != QM_OK)
+        return err;
+    rc = Esys_TRSess_SetAttributes(t->esys, t->session, TPMA_SESSION_CONTINUESESSION, 0xff);
+    return rc == TSS2_RC_SUCCESS ? QM_OK : qm_fail(fault, QM_E_IO, 0, "a session cannot be kept (0x%x)", rc);
+}
+
+static void end_passwords(struct qm_tpm *t)
+{
+    tpm_flush(t, &t->session);
+    for (enum qm_hierarchy h = QM_ENDORSEMENT; h < QM_HIERARCHY_COUNT; h++)
+        if (t->proves[h])
+            (void)give_password(t, h, &(struct qm_tpm_auth){0});
+}
+
 static qm_err do_job(struct qm_tpm *t, struct qm_fault *fault)
 {
     qm_err err = open_tcti(t, fault);
@@ -178,7 +277,10 @@ static qm_err do_job(struct qm_tpm *t, struct qm_fault *fault)
     ask(t, "connecting");
     err = tpm_answer(t, Esys_Initialize(&t->esys, t->tcti, NULL), fault);
     if (err == QM_OK) {
-        err = t->job(t, t->arg, fault);
+        err = begin_passwords(t, fault);
+        if (err == QM_OK)
+            err = t->job(t, t->arg, fault);
+        end_passwords(t);
         Esys_Finalize(&t->esys);
     }
     ask(t, "closing");
@@ -231,25 +333,32 @@ static bool start(struct qm_tpm *t, pthread_t *thread)
     return good;
 }
 
-qm_err qm_tpm_do(const char *tcti, unsigned timeout_s, qm_tpm_job job, void *arg, struct qm_tpm_time *spent,
-                 struct qm_fault *fault)
+static void close_link(struct qm_tpm *t)
+{
+    explicit_bzero(t->auth, sizeof t->auth);
+    free(t);
+}
+
+qm_err qm_tpm_do(const struct qm_tpm_way *way, qm_tpm_job job, void *arg, struct qm_tpm_time *spent, struct qm_fault *fault)
 {
     pthread_t thread;
     const char *what;
     struct qm_tpm *t = calloc(1, sizeof *t);
     if (t == NULL)
         return qm_fail(fault, QM_E_NOMEM, 0, "out of memory");
-    t->where = tcti;
+    t->where = way->tcti;
+    memcpy(t->auth, way->auth, sizeof t->auth);
+    t->session = ESYS_TR_NONE;
     t->job = job;
     t->arg = arg;
     if (!start(t, &thread)) {
-        free(t);
+        close_link(t);
         return qm_fail(fault, QM_E_NOMEM, 0, "no thread for the TPM");
     }
-    if (!wait_for(t, (uint64_t)timeout_s * 1000000, &what)) {
+    if (!wait_for(t, (uint64_t)way->timeout_s * 1000000, &what)) {
         atomic_store(&abandoned, true);
         pthread_detach(thread);
-        return qm_fail(fault, QM_E_IO, 0, "the TPM (%.200s) has not answered for %u s (%s)", tcti, timeout_s, what);
+        return qm_fail(fault, QM_E_IO, 0, "the TPM (%.200s) has not answered for %u s (%s)", way->tcti, way->timeout_s, what);
     }
     pthread_join(thread, NULL);
     const qm_err err = t->err;
@@ -259,6 +368,6 @@ qm_err qm_tpm_do(const char *tcti, unsigned timeout_s, qm_tpm_job job, void *arg
         *spent = t->spent;
     pthread_cond_destroy(&t->moved);
     pthread_mutex_destroy(&t->lock);
-    free(t);
+    close_link(t);
     return err;
 }

@@ -11,6 +11,20 @@
 
 struct qm_tpm;
 
+enum qm_hierarchy { QM_ENDORSEMENT, QM_OWNER, QM_HIERARCHY_COUNT };
+
+/* The way to a TPM. The passwords count for hierarchies that have one; they are proved in an HMAC session, so none crosses the bus. Unsalted: who
+ * records the bus can try passwords against it, so they are to be long. */
+enum { QM_AUTH_MAX = 64 };
+struct qm_tpm_way {
+    const char *tcti; /* "device:/dev/tpmrm0", "swtpm:host=…,port=…", a library's name */
+    unsigned timeout_s; /* for each command of the TPM */
+    struct qm_tpm_auth {
+        size_t len; /* 0: none is known */
+        uint8_t p[QM_AUTH_MAX];
+    } auth[QM_HIERARCHY_COUNT]; /* the caller's to wipe; what is made of them here is wiped here */
+};
+
 typedef qm_err (*qm_tpm_job)(struct qm_tpm *t, void *arg, struct qm_fault *fault);
 
 struct qm_tpm_time {
@@ -18,9 +32,8 @@ struct qm_tpm_time {
     unsigned commands;
 };
 
-/* Opens tcti ("device:/dev/tpmrm0", "swtpm:host=…,port=…", a library's name), runs job, closes. timeout_s is for each command
- * of the TPM. After a time-out the job may still be running: what arg points to must stay. spent may be NULL. */
-qm_err qm_tpm_do(const char *tcti, unsigned timeout_s, qm_tpm_job job, void *arg, struct qm_tpm_time *spent,
+/* Opens the way, runs job, closes. After a time-out the job may still be running: what arg and tcti point to must stay. spent may be NULL. */
+qm_err qm_tpm_do(const struct qm_tpm_way *way, qm_tpm_job job, void *arg, struct qm_tpm_time *spent,
                  struct qm_fault *fault) QM_MUST_USE;
 /* A job was left behind: the program must end by _exit. */
 bool qm_tpm_abandoned(void);

@@ -11,7 +11,8 @@ static qm_err read_chunks(struct qm_tpm *t, ESYS_TR index, bool by_owner, uint8_
         const uint16_t some = (uint16_t)(len - at < CHUNK_BYTES ? len - at : CHUNK_BYTES);
         TPM2B_MAX_NV_BUFFER *data = NULL;
         const TSS2_RC rc = Esys_NV_Read(tpm_ask(t, "TPM2_NV_Read"), by_owner ? ESYS_TR_RH_OWNER : index, index,
-                                        ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, some, (uint16_t)at, &data);
+                                        by_owner ? tpm_authority(t, QM_OWNER) : ESYS_TR_PASSWORD,
+                                        ESYS_TR_NONE, ESYS_TR_NONE, some, (uint16_t)at, &data);
         qm_err err = tpm_answer(t, rc, fault);
         if (err == QM_OK && data->size != some)
             err = qm_fail(fault, QM_E_IO, 0, "TPM2_NV_Read gave %u bytes of %u", data->size, some);

@@ -162,6 +162,8 @@ static void take_property(struct qm_tpm_state *s, uint32_t property, uint32_t va
         break;
     case TPM2_PT_PERMANENT:
         s->locked_out = (value & TPMA_PERMANENT_INLOCKOUT) != 0;
+        s->has_password[QM_ENDORSEMENT] = (value & TPMA_PERMANENT_ENDORSEMENTAUTHSET) != 0;
+        s->has_password[QM_OWNER] = (value & TPMA_PERMANENT_OWNERAUTHSET) != 0;
         break;
     case TPM2_PT_LOCKOUT_COUNTER:
         s->wrong_auths = value;

@@ -26,6 +26,7 @@ struct qm_tpm_state {
     char vendor[5], model[9]; /* printable */
     uint64_t firmware;
     bool locked_out;
+    bool has_password[QM_HIERARCHY_COUNT];
     uint32_t wrong_auths, wrong_auths_max; /* counted against the lock-out */
     uint32_t bank[QM_HASH_COUNT];          /* PCRs that each bank has */
 };
