@@ -227,13 +227,13 @@ static qm_err import_file(struct ask *a, const char *name, struct qm_fault *faul
     for (uint64_t number = 1; err == QM_OK && fgets(a->text, QM_BASELINE_LINE_MAX, in) != NULL; number++) {
         const size_t len = strcspn(a->text, "\n");
         struct qm_fault why = {0};
-        char line[24];
+        char line[400];
         if (len == strspn(a->text, " \t\r") && len < QM_BASELINE_LINE_MAX - 1)
             continue;
         err = a->text[len] == '\n' || feof(in)
                   ? import_line(a, a->text, len, &why)
                   : qm_fail(&why, QM_E_IO, 0, "%s: line %llu is too long", name, (unsigned long long)number);
-        snprintf(line, sizeof line, "%llu", (unsigned long long)number);
+        snprintf(line, sizeof line, strcmp(name, "-") == 0 ? "%llu" : "%llu of %s", (unsigned long long)number, name);
         err = or_refused(a, err, &why, "line", line, fault);
     }
     if (err == QM_OK && ferror(in))
