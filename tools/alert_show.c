@@ -331,18 +331,31 @@ static qm_err show_event(struct qm_alert_show *w, const struct qm_alert_view *a,
     return QM_OK;
 }
 
-static void show_refused(struct qm_alert_show *w, const struct qm_alert_view *a)
+static qm_err show_id(const struct qm_json_item *item, void *user, struct qm_fault *fault)
+{
+    struct qm_alert_show *w = user;
+    (void)fault;
+    fputs("\n            ", w->show.to);
+    if (item->text.p != NULL)
+        qm_show_text(&w->show, item->text, 0);
+    return QM_OK;
+}
+
+static qm_err show_refused(struct qm_alert_show *w, const struct qm_alert_view *a, struct qm_fault *fault)
 {
     char n[32];
+    qm_err err = QM_OK;
     if (a->source == NULL)
-        return;
+        return QM_OK;
     field(w, "source");
     qm_show_text(&w->show, span(a->source), 0);
     fputc('\n', w->show.to);
     field(w, "ids");
-    fprintf(w->show.to, "about %s; the first: ", grouped(n, a->distinct));
-    qm_show_text(&w->show, span(a->ids != NULL ? a->ids : "[]"), 0);
+    fprintf(w->show.to, "about %s%s", grouped(n, a->distinct), a->ids != NULL ? "; the first:" : "");
+    if (a->ids != NULL)
+        err = qm_json_each(w->json, QM_JSON_ARRAY, a->ids, strlen(a->ids), show_id, w, fault);
     fputc('\n', w->show.to);
+    return err;
 }
 
 /* ---- what else is known of it ---- */
@@ -447,8 +460,9 @@ qm_err qm_alert_explain(struct qm_alert_show *w, const struct qm_alert_view *a, 
         err = read_told(w, a->detail, &t, fault);
     if (err != QM_OK)
         return err;
-    show_refused(w, a);
-    err = show_detail(w, a->detail, fault);
+    err = show_refused(w, a, fault);
+    if (err == QM_OK)
+        err = show_detail(w, a->detail, fault);
     if (err != QM_OK)
         return err;
     if (a->state == QM_ALERT_ACCEPTED && a->set_no != 0) {
