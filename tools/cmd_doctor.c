@@ -123,6 +123,23 @@ static void check_store(struct qm_doctor *d, const char *home)
     qm_store_close(s);
 }
 
+/* Is there none, or another directory? Then nothing is to be advised about it: a home has lost its store, at most, and not its table too. */
+static qm_err find_home(const char *home, struct qm_fault *fault)
+{
+    static const char *const parts[] = {"fleet.db", "fleet.tbl"};
+    char path[4096 + 64];
+    bool found = false;
+    if (access(home, F_OK) != 0 && errno != ENOENT)
+        return qm_fail(fault, QM_E_IO, errno, "%s", home);
+    for (size_t i = 0; i < QM_COUNT(parts); i++) {
+        qm_err err = qm_home_file(path, sizeof path, home, parts[i], fault);
+        if (err != QM_OK)
+            return err;
+        found = found || access(path, F_OK) == 0 || (errno != ENOENT && errno != ENOTDIR);
+    }
+    return found ? QM_OK : qm_fail(fault, QM_E_IO, 0, "%s is no home; quotemill init makes one", home);
+}
+
 int qm_cmd_doctor(int argc, char **argv)
 {
     const char *home_option = NULL;
@@ -139,14 +156,9 @@ int qm_cmd_doctor(int argc, char **argv)
     if (!qm_options_parse(&usage, options, QM_COUNT(options), argc, argv, 0, 0, &first, &code))
         return code;
     const char *home = qm_home_path(home_option);
-    if (access(home, F_OK) != 0) {
-        struct qm_fault fault = {0};
-        if (errno == ENOENT)
-            qm_fail(&fault, QM_E_IO, 0, "%s is no home; quotemill init makes one", home);
-        else
-            qm_fail(&fault, QM_E_IO, errno, "%s", home);
+    struct qm_fault fault = {0};
+    if (find_home(home, &fault) != QM_OK)
         return qm_complain("doctor", &fault);
-    }
     qm_home_check_modes(home, qm_doctor_found, &d);
     qm_home_check_disk(home, qm_doctor_found, &d);
     qm_home_check_kernel(qm_doctor_found, &d);
