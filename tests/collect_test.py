@@ -770,6 +770,55 @@ def no_files(folder):
     m.close()
 
 
+def doctor(folder):
+    "what fails says what to do, and doing it mends it"
+    m = Machine(folder, 'doctor')
+
+    def ask(*args):
+        return {l['check']: l for l in map(json.loads, m('doctor', '--json', *([] if '--log' in args else ['--log', m.log]), *args, env={'QUOTEMILL_SPOOL': ''}).stdout.splitlines())}
+    got = ask()
+    check(got['state']['state'] == 'fail' and 'init makes it' in got['state']['text'] and '--state' in got['state']['do'] and got['key']['state'] == 'fail' and
+          'quotemill-collect init' in got['key']['do'] and got['delivery']['state'] == 'fail', 'before init', got)
+    check(m.init('--key', 'p256').returncode == 0 and m('once', '--stdout', '--no-log').returncode == 0, 'init, and a record for a transport')
+    got = ask()
+    check(got['spool']['state'] == got['delivery']['state'] == 'pass' and 'standard output' in got['spool']['text'] and 'only the verifier knows' in got['delivery']['text'],
+          'records on standard output need no spool', got)
+    long_ago = json.dumps({'v': 1, 'at': int(time.time() * 1000) - 90000000, 'to': '-'})
+    with open(f'{m.state}/delivery.json', 'w') as f:
+        f.write(long_ago)
+    got = ask()
+    check(got['delivery']['state'] == 'fail' and 'once --stdout' in got['delivery']['do'], 'but have to come', got['delivery'])
+    os.mkdir(f'{m.dir}/near')
+    check(m.once('near').returncode == 0, 'a spool beside')
+    got = ask()
+    check(got['spool']['text'].startswith(f'{m.dir}/near ') and got['delivery']['text'].endswith(f'to {m.dir}/near'), 'is remembered by its whole name', got['spool'], got['delivery'])
+    os.rename(f'{m.dir}/near', f'{m.dir}/far')
+    m.once('near')
+    got = ask()
+    check(got['queue']['text'].startswith('1 records wait, ') and not got['queue']['text'].endswith(' 0 KiB'), 'what waits has a length', got['queue'])
+    for path, words in ((m.dir, "the firmware's log"), ('/nowhere', "the firmware's log")):
+        got = ask('--log', path)
+        check(got['event log']['state'] == 'fail' and words in got['event log']['do'], f'--log {path}: of that file', got['event log'])
+    beacon = f'{m.dir}/beacon'
+    for content, age, state, words in ((b'ab' * 32 + b'\n', 60, 'pass', 'it was fetched'), (b'ab' * 32 + b'\n', 4 * 3600, 'warn', 'accept one for 3 hours'),
+                                       (b'<html>', 60, 'fail', 'holds no beacon'), (None, 0, 'fail', 'No such file')):
+        if content is not None:
+            with open(beacon, 'wb') as f:
+                f.write(content)
+            os.utime(beacon, (time.time() - age,) * 2)
+        else:
+            os.unlink(beacon)
+        got = ask('--beacon', beacon)
+        check(got['beacon']['state'] == state and words in got['beacon']['text'] and (state == 'pass' or 'beacon show' in got['beacon']['do']), f'a beacon: {state}, {words}', got['beacon'])
+    check('beacon' not in ask(), 'and no word of one where none is given')
+    with open(f'{m.state}/identity.json', 'w') as f:
+        f.write('{')
+    got = ask()
+    check(got['key']['state'] == 'fail' and 'init --force' in got['key']['do'], 'a damaged identity', got['key'])
+    check(m.init().returncode == 3 and m.init('--force', '--key', 'p256').returncode == 0 and ask()['key']['state'] == 'pass', 'is replaced by --force, as it says')
+    m.close()
+
+
 def passwords(folder):
     "hierarchies with a password: from a file that is its owner's alone, proved without being said, and gone afterwards"
     os.makedirs(f'{folder}/tpm')
@@ -1423,7 +1472,7 @@ def cost(folder):
     m.close()
 
 
-CASES = [keys, credentials, ceremony, platform, makers, story, broken, fleet, queue, freshness, no_files, passwords, states, service, pages, cost]
+CASES = [keys, credentials, ceremony, platform, makers, story, broken, fleet, queue, freshness, no_files, doctor, passwords, states, service, pages, cost]
 
 
 def main():

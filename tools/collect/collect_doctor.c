@@ -17,6 +17,7 @@
 #include "tools/log_read.h"
 
 #define DAY_MS 86400000ull
+#define BEACON_OLD_MS (DAY_MS / 8) /* what the policy beacon_life says where nobody set it */
 
 /* How far the TPM got. Each is only asked when the one before was answered. */
 enum reached { NOTHING, ANSWERS, HAS_KEY, QUOTES };
@@ -24,7 +25,7 @@ enum reached { NOTHING, ANSWERS, HAS_KEY, QUOTES };
 struct doctor {
     struct qm_collect common;
     struct qm_doctor lines;
-    const char *spool, *log_file;
+    const char *spool, *log_file, *beacon;
     struct qm_identity identity;
     bool known; /* there is an identity */
     uint32_t mask;
@@ -120,9 +121,10 @@ static void check_state(struct doctor *d)
         qm_doctor_say(&d->lines, "state", QM_HEALTH_PASS, NULL, "%.300s is closed to others", d->common.state);
     else
         qm_doctor_say(&d->lines, "state", err == QM_E_BUSY ? QM_HEALTH_WARN : QM_HEALTH_FAIL,
-                      err == QM_E_BUSY      ? "look for a call that hangs: pgrep -a quotemill-collect"
-                      : err == QM_E_REFUSED ? "make it the service's alone: chmod 700, chown; and see who looked"
-                                            : "quotemill-collect init makes it; run doctor as the user of the service",
+                      err == QM_E_BUSY        ? "look for a call that hangs: pgrep -a quotemill-collect"
+                      : err == QM_E_REFUSED   ? "and see who has looked or written there"
+                      : fault.sys == ENOENT   ? "or say where it is: --state DIR"
+                                              : "run doctor as the user of the service",
                       "%s", fault.text);
 }
 
@@ -132,7 +134,11 @@ static void check_key(struct doctor *d, enum reached reached, const struct qm_fa
     const char *why;
     const struct qm_identity *i = &d->identity;
     if (state->text[0] != '\0')
-        qm_doctor_say(&d->lines, check, QM_HEALTH_FAIL, "quotemill-collect init makes state and key", "%s", state->text);
+        qm_doctor_say(&d->lines, check, QM_HEALTH_FAIL,
+                      state->err == QM_E_FORMAT
+                          ? "put the file back from a backup; or quotemill-collect init --force makes a new key, to be enrolled anew"
+                          : "run doctor as the user of the service",
+                      "%s", state->text);
     else if (!d->known)
         qm_doctor_say(&d->lines, check, QM_HEALTH_FAIL, "quotemill-collect init, then enroll what it proposes",
                       "there is none yet");
@@ -264,8 +270,13 @@ static void check_log(struct doctor *d)
     size_t len;
     if (qm_log_file_read(path, &bytes, &len, &fault) != QM_OK)
         qm_doctor_say(&d->lines, check, QM_HEALTH_FAIL,
-                      "mount -t securityfs securityfs /sys/kernel/security; run as root, or with CAP_DAC_READ_SEARCH", "%s",
-                      fault.text);
+                      d->log_file != NULL ? "--log wants the file that has the firmware's log; without it the kernel's is read"
+                      : fault.sys == EACCES || fault.sys == EPERM ? "run as root, or with CAP_DAC_READ_SEARCH"
+                      : fault.sys == ENOENT || fault.sys == ENOTDIR
+                          ? "mount -t securityfs securityfs /sys/kernel/security; where it is mounted, the firmware gave the kernel no log: boot by "
+                            "UEFI, with the TPM switched on"
+                          : "see what the firmware gives the kernel: dmesg | grep -i tpm",
+                      "%s", fault.text);
     else if (len == 0)
         qm_doctor_say(&d->lines, check, QM_HEALTH_FAIL, "see what the firmware gives the kernel: dmesg | grep -i tpm",
                       "%s is empty", path);
@@ -311,8 +322,8 @@ static int try_spool(const char *dir)
 
 static void check_spool(struct doctor *d)
 {
-    if (d->spool == NULL || d->spool[0] == '\0') {
-        qm_doctor_say(&d->lines, "spool", QM_HEALTH_WARN, "doctor --spool DIR, or $QUOTEMILL_SPOOL as the service has it",
+    if (d->spool == NULL) {
+        qm_doctor_say(&d->lines, "spool", QM_HEALTH_WARN, "doctor --spool DIR, as /etc/default/quotemill-collect has it in QUOTEMILL_SPOOL",
                       "which one is meant was not said");
         return;
     }
@@ -336,7 +347,7 @@ static void check_queue(struct doctor *d)
         qm_doctor_say(&d->lines, "queue", QM_HEALTH_FAIL, "see that the state directory can be read", "%s", fault.text);
     else if (q.files != 0)
         qm_doctor_say(&d->lines, "queue", QM_HEALTH_WARN, "mend the spool: what waits is delivered first, oldest first",
-                      "%llu records wait, %llu KiB", (unsigned long long)q.files, (unsigned long long)(q.bytes / 1024));
+                      "%llu records wait, %llu KiB", (unsigned long long)q.files, (unsigned long long)((q.bytes + 1023) / 1024));
     else
         qm_doctor_say(&d->lines, "queue", QM_HEALTH_PASS, NULL, "nothing waits");
 }
@@ -346,8 +357,11 @@ static void check_delivery(struct doctor *d, const struct qm_delivery *last, boo
     char age[QM_AGE_MAX];
     const uint64_t now = qm_now_ms();
     if (!there)
-        qm_doctor_say(&d->lines, "delivery", QM_HEALTH_FAIL, "quotemill-collect once --spool DIR -v",
-                      "nothing was ever delivered to a spool");
+        qm_doctor_say(&d->lines, "delivery", QM_HEALTH_FAIL, "quotemill-collect once --spool DIR -v", "nothing was ever delivered");
+    else if (strcmp(last->to, QM_DELIVERY_STDOUT) == 0)
+        qm_doctor_say(&d->lines, "delivery", now > last->at_ms + DAY_MS ? QM_HEALTH_FAIL : QM_HEALTH_PASS,
+                      now > last->at_ms + DAY_MS ? "see that what calls quotemill-collect once --stdout runs" : NULL,
+                      "the last record went to standard output %s; whether it arrived, only the verifier knows", qm_ago(age, now, last->at_ms));
     else if (now > last->at_ms + DAY_MS)
         qm_doctor_say(&d->lines, "delivery", QM_HEALTH_FAIL,
                       "quotemill-collect once --spool DIR -v, and see that its timer runs", "the last was %s, to %.300s",
@@ -355,6 +369,28 @@ static void check_delivery(struct doctor *d, const struct qm_delivery *last, boo
     else
         qm_doctor_say(&d->lines, "delivery", QM_HEALTH_PASS, NULL, "the last was %s, to %.300s", qm_ago(age, now, last->at_ms),
                       last->to);
+}
+
+/* As once takes it. */
+static void check_beacon(struct doctor *d)
+{
+    static const char check[] = "beacon", fetch[] = "see what fetches it, and what the verifier publishes: quotemill beacon show";
+    char age[QM_AGE_MAX];
+    struct qm_fault fault = {0};
+    struct stat st = {0};
+    uint8_t extra[32];
+    const uint64_t now = qm_now_ms();
+    qm_err err = qm_extra_beacon(d->beacon, (struct qm_span){extra, 0}, extra, &fault);
+    if (err == QM_OK && stat(d->beacon, &st) != 0)
+        err = qm_fail(&fault, QM_E_IO, errno, "the beacon %.200s", d->beacon);
+    const uint64_t at = st.st_mtime > 0 ? (uint64_t)st.st_mtime * 1000 : 0;
+    if (err != QM_OK)
+        qm_doctor_say(&d->lines, check, QM_HEALTH_FAIL, fetch, "%s", fault.text);
+    else if (now > at + BEACON_OLD_MS)
+        qm_doctor_say(&d->lines, check, QM_HEALTH_WARN, fetch,
+                      "it was fetched %s: verifiers accept one for 3 hours, or as their policy beacon_life says", qm_ago(age, now, at));
+    else
+        qm_doctor_say(&d->lines, check, QM_HEALTH_PASS, NULL, "it was fetched %s", qm_ago(age, now, at));
 }
 
 int qm_collect_doctor(int argc, char **argv)
@@ -372,6 +408,7 @@ int qm_collect_doctor(int argc, char **argv)
          .value = "DIR",
          .help = "where once delivers to (else $QUOTEMILL_SPOOL, else where it did last)"},
         {.name = "log", .kind = QM_OPT_TEXT, .to = &d.log_file, .value = "FILE", .help = "the event log (else the kernel's)"},
+        {.name = "beacon", .kind = QM_OPT_TEXT, .to = &d.beacon, .value = "FILE", .help = "the beacon that once is given"},
         {.name = "json", .kind = QM_OPT_FLAG, .to = &d.lines.json, .help = "one JSON object for each finding"},
         QM_STATE_OPTION(&d.common),
         QM_TPM_OPTIONS(&d.common),
@@ -385,18 +422,26 @@ int qm_collect_doctor(int argc, char **argv)
     qm_collect_settle(&d.common);
     if (d.spool == NULL)
         d.spool = getenv("QUOTEMILL_SPOOL");
+    if (d.spool != NULL && d.spool[0] == '\0')
+        d.spool = NULL;
     if (qm_identity_read(&d.identity, d.common.state, &d.known, &state) != QM_OK)
         d.known = false;
     if (d.known)
         d.mask = d.identity.pcrs;
     check_tpm(&d, &state);
     check_log(&d);
+    if (d.beacon != NULL)
+        check_beacon(&d);
     if (qm_delivery_read(d.common.state, &last, &delivered, &fault) != QM_OK)
         delivered = false;
-    if ((d.spool == NULL || d.spool[0] == '\0') && delivered)
+    const bool by_stdout = delivered && strcmp(last.to, QM_DELIVERY_STDOUT) == 0;
+    if (d.spool == NULL && delivered && !by_stdout)
         d.spool = last.to;
     check_clock(&d, &last);
-    check_spool(&d);
+    if (by_stdout && d.spool == NULL)
+        qm_doctor_say(&d.lines, "spool", QM_HEALTH_PASS, NULL, "none: records go to standard output");
+    else
+        check_spool(&d);
     check_queue(&d);
     check_delivery(&d, &last, delivered);
     qm_service_check(&d.lines);

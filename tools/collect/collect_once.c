@@ -92,10 +92,14 @@ static qm_err job(struct qm_tpm *t, void *arg, struct qm_fault *fault)
 
 /* ---- delivery ---------------------------------------------------------------------------------------------------------- */
 
-static int to_stdout(struct qm_span record)
+static int to_stdout(const struct once *o, struct qm_span record)
 {
+    struct qm_fault fault = {0};
     fwrite(record.p, 1, record.len, stdout);
-    return qm_stdout_close("once");
+    const int code = qm_stdout_close("once");
+    if (code == QM_EXIT_OK && qm_delivery_write(o->common.state, QM_DELIVERY_STDOUT, &fault) != QM_OK)
+        qm_collect_note("once", "written, but that is not remembered: %s", fault.text);
+    return code;
 }
 
 /* What waits goes first, so that records arrive in the order in which they were made. */
@@ -129,7 +133,7 @@ static int to_spool(struct once *o, struct qm_span record)
         return qm_complain("once", &fault);
     }
     qm_collect_note("once", "%s; the record waits in the queue (%llu records, %llu KiB)", why.text, (unsigned long long)q.files,
-                    (unsigned long long)(q.bytes / 1024));
+                    (unsigned long long)((q.bytes + 1023) / 1024));
     if (q.dropped != 0)
         qm_collect_note("once", "the queue was full: %llu of the oldest records are lost", (unsigned long long)q.dropped);
     return QM_EXIT_FOUND;
@@ -143,7 +147,7 @@ static int deliver(struct once *o, struct qm_span log)
     if (qm_evidence_make(&o->identity, &o->measured, log, qm_now_ms(), &record, &len, &fault) != QM_OK)
         return qm_complain("once", &fault);
     const struct qm_span s = {record, len};
-    const int code = o->to_stdout ? to_stdout(s) : to_spool(o, s);
+    const int code = o->to_stdout ? to_stdout(o, s) : to_spool(o, s);
     free(record);
     return code;
 }

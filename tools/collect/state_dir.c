@@ -144,7 +144,8 @@ qm_err qm_delivery_read(const char *dir, struct qm_delivery *out, bool *there, s
 
 qm_err qm_delivery_write(const char *dir, const char *to, struct qm_fault *fault)
 {
-    char line[8192];
+    char line[8192], *whole = strcmp(to, QM_DELIVERY_STDOUT) != 0 ? realpath(to, NULL) : NULL;
+    to = whole != NULL ? whole : to;
     struct qm_out o = qm_out_init(line, sizeof line);
     struct qm_emit e = qm_emit_init(&o, true);
     qm_emit_map(&e);
@@ -154,6 +155,7 @@ qm_err qm_delivery_write(const char *dir, const char *to, struct qm_fault *fault
     qm_emit_u64(&e, qm_now_ms());
     qm_emit_key(&e, "to");
     qm_emit_text(&e, (struct qm_span){(const uint8_t *)to, strnlen(to, 1000)});
+    free(whole);
     qm_emit_end(&e);
     qm_out_char(&o, '\n');
     return qm_state_write(dir, "delivery.json", (struct qm_span){(const uint8_t *)line, o.len}, fault);

@@ -23,12 +23,14 @@ qm_err qm_state_read(const char *dir, const char *name, char **bytes, size_t *le
 void qm_state_remove(const char *dir, const char *name);
 qm_err qm_state_write(const char *dir, const char *name, struct qm_span bytes, struct qm_fault *fault) QM_MUST_USE;
 
+#define QM_DELIVERY_STDOUT "-" /* went to standard output: whether it arrived is not known here */
 struct qm_delivery {
     uint64_t at_ms; /* since the epoch */
-    char to[1024];
+    char to[1024];  /* absolute, or QM_DELIVERY_STDOUT */
 };
 /* *there false, and QM_OK: nothing was delivered yet. */
 qm_err qm_delivery_read(const char *dir, struct qm_delivery *out, bool *there, struct qm_fault *fault) QM_MUST_USE;
+/* to: a spool, from where the caller stands, or QM_DELIVERY_STDOUT. */
 qm_err qm_delivery_write(const char *dir, const char *to, struct qm_fault *fault) QM_MUST_USE;
 uint64_t qm_now_ms(void);
 
