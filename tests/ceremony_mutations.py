@@ -155,6 +155,12 @@ MUTATIONS = {
         ('lines are gathered before the store is locked', CEREMONY, 'qm_err err = of_lines ? QM_OK : begin_batch(c, fault);', 'qm_err err = begin_batch(c, fault);'),
         ('a pipe with certificates is read while the store is open', CEREMONY, 'qm_err err = waits ? end_batch(c, fault) : QM_OK;', 'qm_err err = QM_OK;'),
     ],
+    'waiting_after_many': [
+        ('a stream is read before the store is locked', 'tools/cmd_enroll.c', 'if (qm_lines_wait(files[i]))', 'if (count == 7)'),
+        ('standard input is one', 'tools/line_read.c', 'fstat(STDIN_FILENO, &st) : stat(name, &st);', '-1 : stat(name, &st);'),
+        ('a shell\'s pipe is one', 'tools/line_read.c', 'fstat(STDIN_FILENO, &st) : stat(name, &st);', 'fstat(STDIN_FILENO, &st) : -1;'),
+        ('what is read into has no name', 'tools/line_read.c', '*fd >= 0 && unlink(path) == 0 ? QM_OK', '*fd >= 0 ? QM_OK'),
+    ],
     'names': [
         ('of several common names none counts', CHAIN, 'if (at >= 0 && X509_NAME_get_index_by_NID(subject, NID_commonName, at) < 0) {', 'if (at >= 0) {'),
         ('byte for byte', CHAIN, 'if (qm_span_eq((struct qm_span){n->name[i].text, n->name[i].len}, id))',

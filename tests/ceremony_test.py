@@ -515,6 +515,35 @@ def waiting_for_lines(lab):
         check(slow.returncode == (line is None), f'and does its work once all is there: {err.decode().splitlines()[-1]}')
 
 
+def waiting_after_many(lab):
+    """... however much was sent before, and whatever stands before it; and nothing is taken until all is there"""
+    home, m = Home(lab), lab.machine('web-1')
+    ak = b64(m.ak('many'))
+    lines = lambda name, n: ''.join(json.dumps({'id': f'{name}-{i}', 'ak': ak}) + '\n' for i in range(n)).encode()
+    file = write(f'{lab.folder}/before.ndjson', lines('file', 600))
+    for what, operands in (('a stream', ['-']), ('a shell\'s pipe behind a file', [file, None])):
+        for ends in (False, True):
+            before = home.enrolled()
+            out, into = os.pipe()
+            slow = subprocess.Popen([lab.quotemill, 'enroll', '--home', home.path, *(o or f'/dev/fd/{out}' for o in operands)], stdin=out, pass_fds=[out], stderr=subprocess.PIPE)
+            os.close(out)
+            data = lines(f'{len(operands)}', 3000)
+            while data:  # 600 KB, of which a pipe holds 64: it has read more than it takes at a time
+                data = data[os.write(into, data):]
+            while waits_to_be_read(into) and slow.poll() is None:
+                time.sleep(0.01)
+            home('config', 'set', 'learn', 'first')  # else busy, after half a minute
+            home('run')
+            check(slow.poll() is None and home.enrolled() == before, f'{what} that stalls after 3000 lines lets others write, and has changed nothing')
+            if not ends:
+                slow.kill()
+            os.close(into)
+            slow.communicate()
+            taken = 3000 + 600 * (len(operands) - 1) if ends else 0
+            check(home.enrolled() - before == taken and (slow.returncode == 0) == ends, f'... {"ended" if ends else "killed"}: {taken} machines more')
+            check(not glob.glob(f'{home.path}/.*'), 'and nothing is left in the home')
+
+
 def key_outside(lab):
     """a key made outside the TPM, whose public part says that it was made inside: a TPM loads that, and lets nobody use it"""
     home, m = Home(lab), lab.machine('web-1')
@@ -933,7 +962,7 @@ def backup(lab):
 
 
 TESTS = (every_ek, evidence, pending, two_claim_one_id, rejected, operator_list, defaults, keys_of_other_kinds, other_ek, challenges_misused,
-         one_tpm_many_claims, retired, waiting_for_lines, key_outside, chains, names, templates, claims, weaker, hostile_lines, ak_certificates, who_vouched, secrets, backup)
+         one_tpm_many_claims, retired, waiting_for_lines, waiting_after_many, key_outside, chains, names, templates, claims, weaker, hostile_lines, ak_certificates, who_vouched, secrets, backup)
 
 
 def main():

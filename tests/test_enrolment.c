@@ -5,6 +5,8 @@
 #include <openssl/pem.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "tests/craft.h"
 #include "tools/ceremony/answer.h"
@@ -558,6 +560,47 @@ Test(enrolment, any_line, .timeout = 120)
         }
     }
     cr_expect_gt(n, 100);
+}
+
+/* Twelve bytes in a pipe; max: what may be in it. */
+static qm_err read_pipe(const char *dir, uint64_t max, unsigned *lines, struct qm_fault *fault)
+{
+    int end[2];
+    char path[40];
+    static char text[QM_LINE_MAX + 1];
+    struct qm_lines l;
+    *lines = 0;
+    *fault = (struct qm_fault){0};
+    MUST(pipe(end) == 0 && write(end[1], "one\ntwo\nfour", 12) == 12 && close(end[1]) == 0);
+    snprintf(path, sizeof path, "/dev/fd/%d", end[0]);
+    cr_expect(qm_lines_wait(path));
+    qm_err err = qm_lines_open_read(&l, path, dir, max, fault);
+    close(end[0]);
+    for (size_t len; err == QM_OK && qm_lines_next(&l, text, &len); ++*lines)
+        cr_expect_eq(len, *lines == 2 ? 4 : 3);
+    cr_expect(err == QM_OK || l.in == NULL);
+    cr_expect(l.name == path);
+    return err == QM_OK ? qm_lines_close(&l, fault) : err;
+}
+
+Test(enrolment, a_stream_is_read_before_its_lines_are)
+{
+    struct qm_fault fault;
+    struct stat st;
+    unsigned lines;
+    const char *dir = craft_dir();
+    for (uint64_t max = 11; max <= 13; max++) {
+        cr_expect_eq(read_pipe(dir, max, &lines, &fault), max < 12 ? QM_E_LIMIT : QM_OK, "%s", fault.text);
+        cr_expect_eq(lines, max < 12 ? 0 : 3);
+        cr_expect(max >= 12 || strstr(fault.text, "more than 11 bytes") != NULL, "%s", fault.text);
+    }
+    MUST(stat(dir, &st) == 0);
+    cr_expect_eq(rmdir(dir), 0, "nothing is left in it");
+    cr_expect_eq(read_pipe(dir, 12, &lines, &fault), QM_E_IO);
+    MUST(mkdir(dir, st.st_mode & 0777) == 0);
+    cr_expect_eq(read_pipe("/dev/full", 12, &lines, &fault), QM_E_IO);
+    cr_expect_not(qm_lines_wait("/proc/self/exe"));
+    cr_expect_not(qm_lines_wait("/nowhere/at/all"));
 }
 
 /* Computed by another implementation (Python's hmac). */

@@ -10,6 +10,10 @@
 #include "tools/command.h"
 #include "tools/store/store_config.h"
 
+/* Whoever sends lines may let us wait, and then not others for the store as well: what is no regular file is read to its end before the
+ * transaction begins, into a file of the home. So many bytes at most: a million lines of 4 KiB. */
+static const uint64_t stream_bytes_max = 4ull << 30;
+
 /* Lines are taken in chunks: their ids are read by all workers side by side, the store says which lines it knows, the rest is
  * parsed by all workers (keys and their constants are most of the work), and what was parsed goes into the store in order. */
 enum { CHUNK_LINES = 512, CHUNK_BYTES = 8 * 1024 * 1024, ENROLL_WORKERS_MAX = 16 };
@@ -35,6 +39,8 @@ struct job {
     struct worker *worker;
     struct line *line; /* CHUNK_LINES */
     size_t line_count;
+    struct qm_lines *file; /* of the operands */
+    size_t file_count;
     char *text; /* CHUNK_BYTES */
     size_t text_len;
     struct qm_enrolment *enrolments; /* CHUNK_LINES */
@@ -103,7 +109,6 @@ static qm_err apply(struct job *j, struct line *l)
     return QM_OK;
 }
 
-/* With the first lines that are there: whoever sends the lines may let us wait, and then not others for the store as well. */
 static qm_err begin(struct job *j, struct qm_fault *fault)
 {
     if (j->begun)
@@ -141,23 +146,23 @@ static qm_err take_chunk(struct job *j, const struct qm_lines *lines, struct qm_
     return err;
 }
 
-static qm_err take_file(struct job *j, const char *name, struct qm_fault *fault)
+/* in NULL: a regular file, not opened yet, since there may be more of them than descriptors. */
+static qm_err take_file(struct job *j, struct qm_lines *lines, struct qm_fault *fault)
 {
-    struct qm_lines lines;
-    qm_err err = qm_lines_open(&lines, name, fault);
+    qm_err err = lines->in == NULL ? qm_lines_open(lines, lines->name, fault) : QM_OK;
     if (err != QM_OK)
         return err;
-    for (size_t len; err == QM_OK && qm_lines_next(&lines, j->text + j->text_len, &len);) {
+    for (size_t len; err == QM_OK && qm_lines_next(lines, j->text + j->text_len, &len);) {
         j->line[j->line_count] = (struct line){
-            .text = j->text + j->text_len, .len = len, .number = lines.number, .enrolment = &j->enrolments[j->line_count]};
+            .text = j->text + j->text_len, .len = len, .number = lines->number, .enrolment = &j->enrolments[j->line_count]};
         j->line_count++;
         j->text_len += len;
         if (j->line_count == CHUNK_LINES || CHUNK_BYTES - j->text_len < QM_LINE_MAX + 2)
-            err = take_chunk(j, &lines, fault);
+            err = take_chunk(j, lines, fault);
     }
-    if (err == QM_OK && !ferror(lines.in) && j->line_count != 0)
-        err = take_chunk(j, &lines, fault);
-    qm_err closed = qm_lines_close(&lines, err == QM_OK ? fault : NULL);
+    if (err == QM_OK && !ferror(lines->in) && j->line_count != 0)
+        err = take_chunk(j, lines, fault);
+    qm_err closed = qm_lines_close(lines, err == QM_OK ? fault : NULL);
     if (j->progress)
         fputs("\r\033[K", stderr);
     return err == QM_OK ? closed : err;
@@ -208,11 +213,26 @@ static void say(const struct job *j, uint64_t instances, uint64_t shared, bool j
                 (unsigned long long)shared);
 }
 
-static qm_err take_all(struct job *j, char **files, int count, uint64_t *instances, uint64_t *shared, struct qm_fault *fault)
+static qm_err read_streams(struct job *j, char **files, int count, const char *home, struct qm_fault *fault)
 {
     qm_err err = QM_OK;
-    for (int i = 0; err == QM_OK && i < count; i++)
-        err = take_file(j, files[i], fault);
+    j->file = calloc((size_t)count, sizeof *j->file);
+    if (j->file == NULL)
+        return qm_fail(fault, QM_E_NOMEM, 0, "no memory for %d files", count);
+    for (int i = 0; err == QM_OK && i < count; i++) {
+        struct qm_lines *l = &j->file[j->file_count++];
+        l->name = files[i];
+        if (qm_lines_wait(files[i]))
+            err = qm_lines_open_read(l, files[i], home, stream_bytes_max, fault);
+    }
+    return err;
+}
+
+static qm_err take_all(struct job *j, uint64_t *instances, uint64_t *shared, struct qm_fault *fault)
+{
+    qm_err err = QM_OK;
+    for (size_t i = 0; err == QM_OK && i < j->file_count; i++)
+        err = take_file(j, &j->file[i], fault);
     if (err == QM_OK)
         err = begin(j, fault);
     if (err == QM_OK)
@@ -229,6 +249,9 @@ static void job_close(struct job *j)
 {
     for (unsigned i = 0; j->worker != NULL && i < j->worker_count; i++)
         qm_json_close(j->worker[i].json);
+    for (size_t i = 0; i < j->file_count; i++)
+        qm_stream_close(j->file[i].in);
+    free(j->file);
     free(j->worker);
     free(j->line);
     free(j->text);
@@ -263,7 +286,9 @@ static int take_files(struct job *j, const char *home, char **files, int count, 
     if (err == QM_OK)
         err = qm_store_open(&j->store, qm_home_path(home), true, &fault);
     if (err == QM_OK)
-        err = take_all(j, files, count, &instances, &shared, &fault);
+        err = read_streams(j, files, count, qm_home_path(home), &fault);
+    if (err == QM_OK)
+        err = take_all(j, &instances, &shared, &fault);
     int code = j->refused != 0 ? QM_EXIT_FOUND : QM_EXIT_OK;
     if (err == QM_OK)
         say(j, instances, shared, json);

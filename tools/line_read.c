@@ -68,6 +68,68 @@ qm_err qm_lines_open(struct qm_lines *l, const char *name, struct qm_fault *faul
     return qm_stream_open(name, &l->in, fault);
 }
 
+bool qm_lines_wait(const char *name)
+{
+    struct stat st;
+    const int rc = strcmp(name, "-") == 0 ? fstat(STDIN_FILENO, &st) : stat(name, &st);
+    return rc == 0 && !S_ISREG(st.st_mode);
+}
+
+static qm_err copy(int from, int to, const char *name, const char *dir, uint64_t max, struct qm_fault *fault)
+{
+    char room[64 * 1024];
+    for (uint64_t all = 0;;) {
+        const ssize_t n = read(from, room, sizeof room);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return qm_fail(fault, QM_E_IO, errno, "cannot read %.300s", name);
+        if (n == 0)
+            return QM_OK;
+        if ((uint64_t)n > max - all)
+            return qm_fail(fault, QM_E_LIMIT, 0, "%.300s has more than %llu bytes; give it as a file", name, (unsigned long long)max);
+        all += (uint64_t)n;
+        for (ssize_t done = 0; done < n;) {
+            const ssize_t wrote = write(to, room + done, (size_t)(n - done));
+            if (wrote < 0 && errno != EINTR)
+                return qm_fail(fault, QM_E_IO, errno, "cannot keep in %.300s what was read", dir);
+            done += wrote > 0 ? wrote : 0;
+        }
+    }
+}
+
+/* A file without a name. */
+static qm_err open_unnamed(const char *dir, int *fd, struct qm_fault *fault)
+{
+    char path[4096 + 32];
+    const int n = snprintf(path, sizeof path, "%s/.lines-XXXXXX", dir);
+    *fd = -1;
+    if (n < 0 || (size_t)n >= sizeof path)
+        return qm_fail(fault, QM_E_LIMIT, 0, "the path of the home is too long");
+    *fd = mkostemp(path, O_CLOEXEC);
+    return *fd >= 0 && unlink(path) == 0 ? QM_OK : qm_fail(fault, QM_E_IO, errno, "cannot make a file in %.300s", dir);
+}
+
+qm_err qm_lines_open_read(struct qm_lines *l, const char *name, const char *dir, uint64_t max, struct qm_fault *fault)
+{
+    const bool is_stdin = strcmp(name, "-") == 0;
+    int from = STDIN_FILENO, to = -1;
+    *l = (struct qm_lines){.name = name};
+    qm_err err = is_stdin ? QM_OK : qm_file_open(name, &from, fault);
+    if (err != QM_OK)
+        return err;
+    err = open_unnamed(dir, &to, fault);
+    if (err == QM_OK)
+        err = copy(from, to, is_stdin ? "standard input" : name, dir, max, fault);
+    if (err == QM_OK && (lseek(to, 0, SEEK_SET) != 0 || (l->in = fdopen(to, "r")) == NULL))
+        err = qm_fail(fault, QM_E_IO, errno, "cannot read again what was read");
+    if (err != QM_OK && to >= 0)
+        close(to);
+    if (!is_stdin)
+        close(from);
+    return err;
+}
+
 static bool blank(const char *line, size_t len)
 {
     for (size_t i = 0; i < len; i++)

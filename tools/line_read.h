@@ -20,6 +20,11 @@ struct qm_lines {
 };
 /* "-" is standard input; else as qm_file_open. */
 qm_err qm_lines_open(struct qm_lines *l, const char *name, struct qm_fault *fault) QM_MUST_USE;
+/* Is it something whose other end may let us wait: no regular file? */
+bool qm_lines_wait(const char *name);
+/* As open, with all of it read first, into a file in dir that has no name: whoever writes it slowly keeps nobody waiting any more. QM_E_IO;
+ * QM_E_LIMIT: it has more than max bytes. */
+qm_err qm_lines_open_read(struct qm_lines *l, const char *name, const char *dir, uint64_t max, struct qm_fault *fault) QM_MUST_USE;
 /* The next line that is not blank, without its end, into to, which has QM_LINE_MAX + 1 bytes; *len over QM_LINE_MAX: the line is longer,
  * and what is over was dropped. False: there is none. */
 bool qm_lines_next(struct qm_lines *l, char *to, size_t *len);

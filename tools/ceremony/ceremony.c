@@ -2,7 +2,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 
 #include "codec/emit.h"
 #include "tools/ceremony/credential.h"
@@ -354,8 +353,7 @@ static const struct qm_cert_name *identity(const struct qm_cert_names *n)
 /* A pipe's end may let us wait for it; meanwhile the store is open to others. */
 static qm_err read_ak_cert(struct qm_ceremony *c, const char *path, struct qm_ak_cert *cert, struct qm_fault *fault)
 {
-    struct stat st;
-    const bool waits = strcmp(path, "-") == 0 || stat(path, &st) != 0 || !S_ISREG(st.st_mode);
+    const bool waits = qm_lines_wait(path);
     qm_err err = waits ? end_batch(c, fault) : QM_OK;
     if (err != QM_OK)
         return err;
