@@ -11,7 +11,7 @@ static const char command[] = "config";
 
 struct ask {
     const char *home, *group, *key, *value;
-    bool json, to_default;
+    bool json, to_default, lists;
     bool found; /* the key that was asked for */
     struct qm_store *store;
     qm_err err; /* of a visit */
@@ -59,7 +59,6 @@ static void show_json(const struct ask *a, const char *key, const char *value, c
 static void visit(void *ctx, const char *key, const char *value, const char *from, const char *help)
 {
     struct ask *a = ctx;
-    const bool get = a->value == NULL && a->key != NULL;
     struct doer by;
     char when[QM_AGE_MAX];
     if (a->key != NULL && strcmp(a->key, key) != 0)
@@ -75,7 +74,7 @@ static void visit(void *ctx, const char *key, const char *value, const char *fro
     }
     const struct qm_show show = qm_show_init(stdout);
     const struct qm_span text = {(const uint8_t *)value, strlen(value)};
-    if (get) {
+    if (!a->lists) {
         qm_show_text(&show, text, 0);
         putchar('\n');
         return;
@@ -159,12 +158,13 @@ int qm_cmd_config(int argc, char **argv)
     const char *verb = argv[first];
     a.key = count >= 1 ? rest[0] : NULL;
     a.value = count >= 2 ? rest[1] : NULL;
-    if (strcmp(verb, "list") == 0 && count == 0)
+    a.lists = strcmp(verb, "list") == 0;
+    if (a.lists && count <= 1)
         return run(&a, false);
     if (strcmp(verb, "get") == 0 && count == 1)
         return run(&a, false);
     if (strcmp(verb, "set") == 0 && count == (a.to_default ? 1 : 2))
         return run(&a, true);
     return qm_complain_usage(command,
-                             "it takes 'get KEY', 'set KEY VALUE', 'set --default KEY' or 'list'; see quotemill config --help");
+                             "it takes 'get KEY', 'set KEY VALUE', 'set --default KEY' or 'list [KEY]'; see quotemill config --help");
 }
