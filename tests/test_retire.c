@@ -464,16 +464,16 @@ Test(retire, forgotten_to_the_last)
             GOOD(qm_alert_raise(store, &a, &raised, &fault));
         }
     COMMIT();
+    ids[40] = ids[0]; /* m40 goes on, too */
     retire(ids, MACHINES - 1, NULL);
     home_change("DELETE FROM alert WHERE slot = 1");
     const long long changes = home_ask("SELECT count(*) FROM change");
     home_change(LONG_AGO "<> 'm1'");
-    cr_expect_eq(forget(), MACHINES - 3, "all but m1, the one that is enrolled, and the last that was taken out");
+    cr_expect_eq(forget(), MACHINES - 4, "all but m1, the two that are enrolled, and the last that was taken out");
     cr_expect_eq(home_ask("SELECT count(*) FROM change"), changes - 1);
     cr_expect_eq(home_ask("SELECT count(*) FROM ledger WHERE block = 0"), 0, "of slots 1 to 30");
-    cr_expect_eq(home_ask("SELECT count(*) FROM ledger WHERE block = 1"), 0);
-    cr_expect_eq(home_ask("SELECT count(*) FROM ledger WHERE block = 2"), 1, "slot 62 is enrolled");
-    cr_expect_neq(get(MACHINES).enrolled_s, 0);
+    cr_expect_eq(home_ask("SELECT count(*) FROM ledger WHERE block > 0"), 2, "slots 41 and 62 are enrolled");
+    cr_expect(get(MACHINES).enrolled_s != 0 && get(41).enrolled_s != 0);
     cr_expect_eq(get(5).enrolled_s, 0);
 }
 
