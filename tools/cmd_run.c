@@ -119,7 +119,7 @@ static qm_err open_home(struct night *n, struct qm_fault *fault)
 
 static qm_err was_committed(void *ctx, const char *run, bool *committed, struct qm_fault *fault)
 {
-    return qm_store_run_known(ctx, run, committed, fault);
+    return qm_store_run_settled(ctx, run, committed, fault);
 }
 
 static bool is_enrolled(void *ctx, struct qm_span id)
@@ -406,6 +406,9 @@ static int run_request(const struct request *q)
         say(n);
     }
     int code = err == QM_OK ? exit_code(n) : qm_complain("run", &fault);
+    if (n->end == QM_COMMIT_UNKNOWN)
+        fputs("quotemill run: the disk does not say whether that is recorded; files and results stay as they are until the next run knows\n",
+              stderr);
     if (qm_stdout_close("run") != QM_EXIT_OK && code <= QM_EXIT_FOUND)
         code = QM_EXIT_ENVIRONMENT;
     close_all(n);

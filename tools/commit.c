@@ -242,7 +242,7 @@ static qm_err settle_here(struct qm_store *s, int dir, const char *name, const c
 {
     char whole[256 + 8];
     bool known;
-    qm_err err = qm_store_run_known(s, run, &known, fault);
+    qm_err err = qm_store_run_settled(s, run, &known, fault);
     if (err != QM_OK)
         return err;
     snprintf(whole, sizeof whole, "%s.mpk", run);
@@ -257,7 +257,7 @@ static qm_err settle_elsewhere(struct qm_store *s, int dir, const char *name, co
 {
     char path[PATH_ROOM], part[PATH_ROOM];
     bool known;
-    qm_err err = qm_store_run_known(s, run, &known, fault);
+    qm_err err = qm_store_run_settled(s, run, &known, fault);
     const ssize_t n = err == QM_OK ? readlinkat(dir, name, path, sizeof path - 1) : 0;
     if (err != QM_OK)
         return err;
@@ -438,8 +438,8 @@ qm_err qm_commit(struct qm_store *s, struct qm_outcomes *const *outcomes, unsign
         err = options->ready(options->ready_ctx, fault);
     if (err == QM_OK) {
         err = qm_store_commit(s, fault);
-        *end = err == QM_OK ? QM_COMMIT_DONE : QM_COMMIT_UNKNOWN;
-        results.ours &= err == QM_OK; /* not ours to remove then: the next run settles it */
+        *end = err == QM_OK ? QM_COMMIT_DONE : qm_store_unsure(s) ? QM_COMMIT_UNKNOWN : QM_COMMIT_NOTHING;
+        results.ours &= *end != QM_COMMIT_UNKNOWN; /* not ours to remove then: the next run settles it */
     }
     if (err != QM_OK)
         qm_store_rollback(s);

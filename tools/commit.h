@@ -37,7 +37,8 @@ qm_err qm_commit_prepare(struct qm_store *s, uint64_t *forgotten, struct qm_faul
 /* What became of the transaction, whatever qm_commit gives back. */
 enum qm_commit_end {
     QM_COMMIT_NOTHING, /* nothing is recorded */
-    QM_COMMIT_UNKNOWN, /* the database could not say whether it is: only the next run can, and until then files stay as they are */
+    QM_COMMIT_UNKNOWN, /* the database could say neither that it is nor that it is not: the next run can, and until then files stay as
+                        * they are */
     QM_COMMIT_DONE,    /* recorded, also where an error came behind it: the results could not be named, and the next run does that */
 };
 

@@ -27,7 +27,11 @@ const uint8_t *qm_store_home_id(const struct qm_store *s);
 
 /* One transaction at a time; close without commit undoes it. */
 qm_err qm_store_begin(struct qm_store *s, struct qm_fault *fault) QM_MUST_USE;
+/* What fails did not happen, for good, and the transaction is over; but where that could not be made sure of, either. */
 qm_err qm_store_commit(struct qm_store *s, struct qm_fault *fault) QM_MUST_USE;
+bool qm_store_unsure(const struct qm_store *s); /* after a commit that failed: may it have happened all the same? */
+/* A commit of its own, behind which none that failed before can come to light any more. */
+qm_err qm_store_fence(struct qm_store *s, struct qm_fault *fault) QM_MUST_USE;
 /* Writes to the log what the transaction changed so far, so that there is other work beside it, and less for the commit. */
 qm_err qm_store_spill(struct qm_store *s, struct qm_fault *fault) QM_MUST_USE;
 void qm_store_rollback(struct qm_store *s); /* nothing where no transaction is open */

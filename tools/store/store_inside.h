@@ -42,6 +42,7 @@ struct qm_store {
     uint64_t generation;
     bool in_transaction;
     bool changed; /* in this transaction */
+    bool unsure;  /* the last commit failed, and may have happened all the same */
     bool events_found; /* in this transaction: sets have lists of events that they lacked */
     uint64_t now_ms;
     char who[64];

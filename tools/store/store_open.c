@@ -409,9 +409,31 @@ qm_err qm_store_begin(struct qm_store *s, struct qm_fault *fault)
     return err;
 }
 
+/* SQLite says that a commit failed when the disk does not answer for its last page, but what it wrote lies in the log behind the end
+ * that others go by. Whoever opens the database as the first looks for that end anew and takes it all for committed. So it is written
+ * over: the next commit begins where that one did, and the checksums of what is left behind it do not follow from it. */
+qm_err qm_store_fence(struct qm_store *s, struct qm_fault *fault)
+{
+    qm_err err = store_exec(s, "BEGIN IMMEDIATE", fault);
+    if (err != QM_OK)
+        return err;
+    err = store_exec(s, "INSERT INTO meta VALUES('fences', 1) ON CONFLICT(key) DO UPDATE SET value = value + 1", fault);
+    if (err == QM_OK)
+        err = store_exec(s, "COMMIT", fault);
+    if (err != QM_OK)
+        sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
+    return err;
+}
+
+bool qm_store_unsure(const struct qm_store *s)
+{
+    return s->unsure;
+}
+
 qm_err qm_store_commit(struct qm_store *s, struct qm_fault *fault)
 {
     char sql[96];
+    s->unsure = false;
     qm_err err = store_ledger_flush(s, fault);
     if (err != QM_OK)
         return err;
@@ -424,9 +446,15 @@ qm_err qm_store_commit(struct qm_store *s, struct qm_fault *fault)
     } else {
         s->generation--;
     }
-    if (err == QM_OK)
-        err = store_exec(s, "COMMIT", fault);
-    s->in_transaction = err != QM_OK;
+    if (err != QM_OK)
+        return err;
+    err = store_exec(s, "COMMIT", fault);
+    if (err == QM_OK) {
+        s->in_transaction = false;
+        return QM_OK;
+    }
+    qm_store_rollback(s);
+    s->unsure = qm_store_fence(s, NULL) != QM_OK;
     return err;
 }
 

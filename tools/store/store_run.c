@@ -45,6 +45,12 @@ qm_err qm_store_run_known(struct qm_store *s, const char *id, bool *known, struc
     return store_number(s, st, &no, known, fault);
 }
 
+qm_err qm_store_run_settled(struct qm_store *s, const char *id, bool *known, struct qm_fault *fault)
+{
+    qm_err err = qm_store_run_known(s, id, known, fault);
+    return err == QM_OK && !*known ? qm_store_fence(s, fault) : err;
+}
+
 qm_err qm_store_run_last(struct qm_store *s, uint64_t *end_ms, struct qm_fault *fault)
 {
     sqlite3_stmt *st = store_sql(s, "SELECT ifnull(max(end_ms), 0) FROM run", fault);

@@ -15,6 +15,8 @@ struct qm_run_row {
 qm_err qm_store_run_next(struct qm_store *s, uint64_t *no, struct qm_fault *fault) QM_MUST_USE;
 qm_err qm_store_run_add(struct qm_store *s, uint64_t no, const struct qm_run_row *row, struct qm_fault *fault) QM_MUST_USE;
 qm_err qm_store_run_known(struct qm_store *s, const char *id, bool *known, struct qm_fault *fault) QM_MUST_USE;
+/* The same of a run that left something behind: one that is not known will not be known later either. In no transaction. */
+qm_err qm_store_run_settled(struct qm_store *s, const char *id, bool *known, struct qm_fault *fault) QM_MUST_USE;
 /* When the last run ended; 0: there was none. */
 qm_err qm_store_run_last(struct qm_store *s, uint64_t *end_ms, struct qm_fault *fault) QM_MUST_USE;
 
