@@ -20,8 +20,8 @@ struct qm_tpm_way {
     const char *tcti; /* "device:/dev/tpmrm0", "swtpm:host=…,port=…", a library's name */
     unsigned timeout_s; /* for each command of the TPM */
     struct qm_tpm_auth {
+        uint8_t p[QM_AUTH_MAX]; /* first: else gcc 12 takes a wipe of all for one of len, under sanitizers */
         size_t len; /* 0: none is known */
-        uint8_t p[QM_AUTH_MAX];
     } auth[QM_HIERARCHY_COUNT]; /* the caller's to wipe; what is made of them here is wiped here */
 };
 
