@@ -102,9 +102,15 @@ MUTATIONS = {
         ('an AK has one id', OBJECTION, 'if (options->unique_keys || proven != NULL)', 'if (options->unique_keys)'),
         ('an EK has one id', OBJECTION, 'proven != NULL && proven->has_ek) {', 'proven != NULL && !proven->has_ek) {'),
         ('... but for what was taken out', OBJECTION, '" WHERE h.ek = ?1 AND h.until_ms IS NULL AND i.id <> ?2 LIMIT 1"', '" WHERE h.ek = ?1 LIMIT 1"'),
-        ('a claim raises an alert', OBJECTION, ': raise_conflict(s, e, proven, d, fault);', ': QM_OK;'),
+        ('a claim raises an alert', OBJECTION, ': raise_conflict(s, e, proven, proposed, d, fault);', ': QM_OK;'),
         ('it is looked at before the TPM is asked', CHALLENGE, 'return qm_store_enroll_check(c->store, c->enrolment, &options, fault);',
          'return options.proven != NULL ? QM_OK : QM_E_REFUSED;'),
+    ],
+    'conflicts_hide_nothing': [
+        ('proposals of one EK are one row', OBJECTION, 'if (proposed && has_ek)', 'if (proposed && !has_ek)'),
+        ('... whatever id they are for', OBJECTION, 'if (!proposed) {', 'if (has_ek) {'),
+        ('they get a few rows', OBJECTION, '.alone_max = proposed ? PROPOSED_ALONE_MAX : 0', '.alone_max = 0'),
+        ('what is proven gets its own', OBJECTION, '.alone_max = proposed ? PROPOSED_ALONE_MAX : 0', '.alone_max = PROPOSED_ALONE_MAX'),
     ],
     'weaker': [
         ('less is refused', OBJECTION, '(proven == NULL || proven->allow_weaker)', '(proven == NULL || proven->has_ek)'),

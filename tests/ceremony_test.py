@@ -750,6 +750,43 @@ def claims(lab):
     check(len(home.challenges(m.proposal('web-8', new))) == 1, 'a retired machine\'s TPM may be another id\'s')
 
 
+def conflicts_hide_nothing(lab):
+    """whoever has copies of EK certificates can propose anything: what is proven stands beside it all the same"""
+    home, m, n = Home(lab), lab.machine('web-1'), lab.machine('web-2')
+    forger = Forger(f'{lab.folder}/forger6')
+    given = [*lab.ca.given, '--ca', f'{forger.dir}/ca.pem']
+    cs = home.challenges(n.proposal('web-1', first := n.ak('first')), n.proposal('web-1', second := n.ak('second', 'p256'), 'p256'))
+    home('enroll', '--answer', '-', lines=[n.answer(cs[0], 'first'), n.answer(cs[1], 'second', 'p256')])
+    c, = home.challenges(m.proposal('web-1', m.ak('real')))
+    home('enroll', '--answer', '-', lines=[m.answer(c, 'real')])
+    rows = lambda: sorted((a['change'], a['detail']['by'], a['count'], a['state']) for a in home.conflicts())
+    any_key = lambda: first[:-256] + bytes([0xff]) + os.urandom(254) + b'\x01'
+    home('enroll', '--challenge', '-', *given, lines=[n.proposal('web-1', any_key()) for i in range(20)], code=1)
+    check(rows() == [('', 'proposal', 20, 'open')], f'twenty keys for an id, proposed with one EK: {rows()}')
+    home('enroll', '--challenge', '-', *given, lines=[m.proposal(f'other-{i}', any_key()) for i in range(20)], code=1)
+    check(rows() == [('', 'proposal', 20, 'open')] * 2, f'an EK proposed for twenty ids: {rows()}')
+    strangers = []
+    for i in range(4):
+        tool('openssl', 'genrsa', '-out', f'{forger.dir}/ek{i}.key', '2048')
+        tool('openssl', 'rsa', '-in', f'{forger.dir}/ek{i}.key', '-pubout', '-out', f'{forger.dir}/ek{i}.pub')
+        modulus = bytes.fromhex(tool('openssl', 'rsa', '-in', f'{forger.dir}/ek{i}.key', '-noout', '-modulus').decode().strip().split('=')[1])
+        ek = m.ek('rsa')[0][:-256] + modulus
+        strangers.append(n.proposal('web-1', any_key(), ek=b64(ek), ek_cert=[b64(forger.make(f'{forger.dir}/ek{i}.pub'))]))
+    home('enroll', '--challenge', '-', *given, lines=strangers, code=1)
+    check(rows() == [('', 'proposal', 1, 'open')] * 2 + [('', 'proposal', 20, 'open')] * 2 + [('many', 'proposal', 2, 'open')], f'so many EKs, a few rows: {rows()}')
+    check(home.conflicts()[0]['detail']['by_ek'] == n.fingerprint('rsa'), 'whose EK it was is said')
+    for a in home.conflicts():
+        home('alerts', 'ignore', '--reason', 'noise', str(a['no']))
+    home('enroll', '--challenge', '-', *given, lines=strangers[-1:], code=1)
+    check(('many', 'proposal', 3, 'ignored') in rows() and len(rows()) == 5, 'what is proposed goes on being counted where it was ignored')
+    for kind in ('rsa', 'p256'):
+        home('enroll', '--confirm', 'web-1', '--ek', n.fingerprint(kind), code=1)
+        got, = (a for a in home.conflicts() if a['state'] == 'open')
+        check(got['detail']['by'] == 'tpm' and got['detail']['by_ek'] == n.fingerprint(kind) and got['change'] == '', f'what a TPM proved has its own: {got["detail"]}')
+        check('tpm' in home('alerts', 'show', str(got['no'])).decode(), 'for people too')
+        home('alerts', 'ignore', '--reason', 'seen', str(got['no']))
+
+
 def weaker(lab):
     home, m = Home(lab), lab.machine('web-1')
     ak = m.ak('weaker')
@@ -962,7 +999,7 @@ def backup(lab):
 
 
 TESTS = (every_ek, evidence, pending, two_claim_one_id, rejected, operator_list, defaults, keys_of_other_kinds, other_ek, challenges_misused,
-         one_tpm_many_claims, retired, waiting_for_lines, waiting_after_many, key_outside, chains, names, templates, claims, weaker, hostile_lines, ak_certificates, who_vouched, secrets, backup)
+         one_tpm_many_claims, retired, waiting_for_lines, waiting_after_many, key_outside, chains, names, templates, claims, conflicts_hide_nothing, weaker, hostile_lines, ak_certificates, who_vouched, secrets, backup)
 
 
 def main():

@@ -411,8 +411,8 @@ MUTATIONS = {
         ('they share one', 'tools/store/store_refused.c', 'if (err == QM_OK && rows >= QM_REFUSED_ROWS_MAX) {', 'if (false) {'),
     ],
     'many': [
-        ('at most 8 rows', 'tools/store/store_alerts.c', 'row.count >= QM_ALERTS_ALONE_MAX;', 'row.count > 100;'),
-        ('8', 'tools/store/store_alerts.c', 'row.count >= QM_ALERTS_ALONE_MAX;', 'row.count >= QM_ALERTS_ALONE_MAX - 1;'),
+        ('at most 8 rows', 'tools/store/store_alerts.c', 'a->alone_max : QM_ALERTS_ALONE_MAX);', 'a->alone_max : 100);'),
+        ('8', 'tools/store/store_alerts.c', 'a->alone_max : QM_ALERTS_ALONE_MAX);', 'a->alone_max : QM_ALERTS_ALONE_MAX - 1);'),
         ('"many" cannot be accepted', 'tools/store/store_accept.c', 'if (a->many)', 'if (false)'),
     ],
     'alerts/so_many_rows_a_day_then_many': [

@@ -220,6 +220,36 @@ Test(alerts, eight_rows_then_many)
 }
 
 /* A machine that differs and passes in turns, each time in another way. */
+/* What may have fewer rows of its own leaves the others; and an ignored row for many hides nothing that is not of the kind that was ignored. */
+Test(alerts, rows_for_what_counts_more)
+{
+    static const char of_many[] = "SELECT count(*) FROM alert a JOIN change c ON c.no = a.change WHERE c.name = 'many'";
+    char subject[2] = "a";
+    struct qm_alert_new a = {.kind = QM_ALERT_KEY_CONFLICT, .slot = 1, .subject = {(const uint8_t *)subject, 1}, .at_ms = NOW};
+    uint64_t many = 0;
+    for (a.alone_max = 3; subject[0] < 'h'; subject[0]++)
+        many = raise(&a).no;
+    cr_expect_eq(ask("SELECT count(*) FROM alert"), 4);
+    cr_expect_eq(ask(of_many), 1);
+    ignore(many, 0);
+    a.alone_max = 0;
+    a.apart = true;
+    for (unsigned i = 0; i < QM_ALERTS_ALONE_MAX - 3; i++, subject[0]++)
+        cr_expect(raise(&a).opened);
+    cr_expect_eq(ask(of_many), 1);
+    struct qm_alert_raised r = raise(&a);
+    cr_expect(r.opened && r.no != many, "beside the one that was ignored");
+    subject[0]++;
+    cr_expect_eq(raise(&a).no, r.no, "one is enough");
+    a.apart = false;
+    subject[0]++;
+    cr_expect_eq(raise(&a).no, r.no, "and everything goes where it is seen");
+    ignore(r.no, 0);
+    subject[0]++;
+    cr_expect_not(raise(&a).opened, "what is ignored goes on being counted");
+    cr_expect_eq(ask(of_many), 2);
+}
+
 Test(alerts, so_many_rows_a_day_then_many)
 {
     static const char rows[] = "SELECT count(*) FROM alert", changes[] = "SELECT count(*) FROM change";

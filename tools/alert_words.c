@@ -43,7 +43,8 @@ static const struct words {
                               "of its enrolment).\n"},
     [QM_ALERT_KEY_CONFLICT] = {QM_SEVERITY_MEDIUM, "Another key was given for its id, or its key or EK for another id.",
                                "Ask who enrolled it, or who proposed it: a machine that was set up again, or one that claims\n"
-                               "to be this one. enroll --replace-key takes a new key for the id; retire sets a TPM free.\n"},
+                               "to be this one. By a proposal: whoever has a copy of that EK's certificate can make it; by a tpm:\n"
+                               "it was proven. enroll --replace-key takes a new key for the id; retire sets a TPM free.\n"},
     [QM_ALERT_UNMEASURED] = {QM_SEVERITY_MEDIUM, "No genuine quote came for longer than unmeasured_after.", NULL},
     [QM_ALERT_MALFORMED] = {QM_SEVERITY_LOW, "Records came that cannot be read.",
                             "Look at what that sender writes; HOME/quarantine keeps such files.\n"},

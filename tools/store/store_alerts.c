@@ -254,7 +254,7 @@ static qm_err standing_of(struct qm_store *s, const struct qm_alert_new *a, uint
         out->past = sqlite3_column_int(st, 1) > QM_ALERT_IGNORED;
         if (out->past)
             continue;
-        if ((uint64_t)sqlite3_column_int64(st, 2) == change) {
+        if ((uint64_t)sqlite3_column_int64(st, 2) == change && out->no == 0) { /* the open one, where there is an ignored one, too */
             out->no = (uint64_t)sqlite3_column_int64(st, 0);
             out->state = (enum qm_alert_state)sqlite3_column_int(st, 1);
         }
@@ -381,6 +381,8 @@ static qm_err raise_many(struct qm_store *s, const struct qm_alert_new *a, const
     qm_err err = change_take(s, &many, &row_change, fault);
     if (err == QM_OK)
         err = standing_of(s, a, row_change, &row, fault);
+    if (a->apart && row.state == QM_ALERT_IGNORED)
+        row.no = 0;
     if (err == QM_OK)
         err = change_over(s, c, a->slot, &out->change, fault);
     if (err == QM_OK && row.no == 0)
@@ -413,7 +415,7 @@ qm_err qm_alert_raise(struct qm_store *s, const struct qm_alert_new *a, struct q
     qm_err err = change_find(s, &c, key, &out->change, fault);
     if (err == QM_OK)
         err = standing_of(s, a, out->change, &row, fault);
-    bool many = row.no == 0 && a->slot != 0 && row.count >= QM_ALERTS_ALONE_MAX;
+    bool many = row.no == 0 && a->slot != 0 && row.count >= (a->alone_max != 0 ? a->alone_max : QM_ALERTS_ALONE_MAX);
     if (err == QM_OK && row.no == 0 && a->slot != 0 && row.past && !many)
         err = had_enough(s, a, &many, fault);
     if (err == QM_OK && many)

@@ -65,6 +65,8 @@ struct qm_alert_new {
     const char *detail;     /* JSON object of this machine's row, as text; NULL */
     const char *event;      /* JSON object: the first event that differs, as in results; NULL */
     uint64_t at_ms;         /* verifier's time of the record */
+    unsigned alone_max;     /* so many rows of the machine and kind, and it gets none of its own; 0: QM_ALERTS_ALONE_MAX */
+    bool apart;             /* not what anybody meant who ignored the row for many: where it would go there, it opens another */
     bool quiet;             /* a row that stands already is not moved: the record was counted before */
     uint32_t restarts;      /* reset count of the machine, for ignored ones that end when it restarted */
 };

@@ -307,7 +307,7 @@ static qm_err enroll_or_undo(struct qm_store *s, const struct qm_enrolment *e, c
     if (err != QM_E_REFUSED || d.what == STORE_NO_OBJECTION)
         return err;
     struct qm_fault of_dispute = {0};
-    qm_err kept = store_dispute_keep(s, e, options->proven, &d, &of_dispute);
+    qm_err kept = store_dispute_keep(s, e, options->proven, check, &d, &of_dispute);
     if (kept != QM_OK && fault != NULL)
         *fault = of_dispute;
     return kept == QM_OK ? err : kept;

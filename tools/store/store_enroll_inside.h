@@ -23,9 +23,10 @@ struct store_dispute {
  * id's; a line of a file may share an AK, and may weaken its instance: then it is only said in *d. ak: the number of its key. */
 qm_err store_object(struct qm_store *s, const struct qm_enrolment *e, const struct qm_enroll_options *options,
                     const struct store_present *present, uint64_t ak, struct store_dispute *d, struct qm_fault *fault) QM_MUST_USE;
-/* What stays of a refusal once its line is undone: an alert, or a note that the instance was not weakened. */
-qm_err store_dispute_keep(struct qm_store *s, const struct qm_enrolment *e, const struct qm_proven *proven, const struct store_dispute *d,
-                          struct qm_fault *fault) QM_MUST_USE;
+/* What stays of a refusal once its line is undone: an alert, or a note that the instance was not weakened. proposed: its TPM has not been
+ * asked yet. */
+qm_err store_dispute_keep(struct qm_store *s, const struct qm_enrolment *e, const struct qm_proven *proven, bool proposed,
+                          const struct store_dispute *d, struct qm_fault *fault) QM_MUST_USE;
 /* In the history of the instance: what it was weakened in, or was not (the same refusal once), and what a person said for it. */
 qm_err store_enrolment_note(struct qm_store *s, const struct qm_enrolment *e, const struct store_dispute *d, const char *reason, bool taken,
                             struct qm_fault *fault) QM_MUST_USE;

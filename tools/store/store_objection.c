@@ -17,10 +17,16 @@ static void describe_key(struct qm_out *o, const char *name, const uint8_t *dige
     qm_out_hex(o, digest, 32);
 }
 
+/* Rows that proposals get of their own, of one machine; the others are for what was proven, or said by a file of the operator's. */
+enum { PROPOSED_ALONE_MAX = QM_ALERTS_ALONE_MAX / 2 };
+
 /* Somebody says that an enrolled id has another key, or that its key or EK is another id's: one row for each key and claim. Only a
- * person, or the key's replacement, ends it. */
-static qm_err raise_conflict(struct qm_store *s, const struct qm_enrolment *e, const struct qm_proven *proven, const struct store_dispute *d,
-                             struct qm_fault *fault)
+ * person, or the key's replacement, ends it.
+ *
+ * A proposal can be made with any key under any id, by whoever has a copy of some EK's certificate. So those of one EK are one row of a
+ * machine, and of other EKs a few are, so that they hide nothing that was proven. */
+static qm_err raise_conflict(struct qm_store *s, const struct qm_enrolment *e, const struct qm_proven *proven, bool proposed,
+                             const struct store_dispute *d, struct qm_fault *fault)
 {
     char subject[80 + QM_ID_MAX], detail[256 + 6 * QM_ID_MAX];
     struct qm_out key = qm_out_init(subject, sizeof subject), text = qm_out_init(detail, sizeof detail - 1);
@@ -30,20 +36,31 @@ static qm_err raise_conflict(struct qm_store *s, const struct qm_enrolment *e, c
     if (err != QM_OK)
         return err;
     const bool of_ek = d->what == STORE_EK_OF_OTHER;
-    describe_key(&key, of_ek ? "ek " : "", of_ek ? proven->ek : e->key_digest);
+    const bool has_ek = proven != NULL && proven->has_ek;
+    if (proposed && has_ek)
+        describe_key(&key, d->what == STORE_OTHER_KEY ? "proposed " : of_ek ? "proposed ek " : "proposed ak ", proven->ek);
+    else
+        describe_key(&key, of_ek ? "ek " : "", of_ek ? proven->ek : e->key_digest);
     describe_key(&text, of_ek ? "{\"ek\":\"" : "{\"key\":\"", of_ek ? proven->ek : e->key_digest);
     qm_out_char(&text, '"');
     if (d->what != STORE_OTHER_KEY) {
         const struct qm_span id = {e->id, e->id_len};
-        qm_out_char(&key, ' ');
-        qm_out_bytes(&key, id.p, id.len);
+        if (!proposed) {
+            qm_out_char(&key, ' ');
+            qm_out_bytes(&key, id.p, id.len);
+        }
         qm_out_text(&text, ",\"claimed_as\":");
         qm_out_json_string(&text, id);
+    }
+    if (has_ek) {
+        describe_key(&text, ",\"by_ek\":\"", proven->ek);
+        qm_out_text(&text, proposed ? "\",\"by\":\"proposal\"" : "\",\"by\":\"tpm\"");
     }
     qm_out_char(&text, '}');
     detail[text.len] = '\0';
     const struct qm_alert_new a = {.kind = QM_ALERT_KEY_CONFLICT, .slot = d->slot, .group_no = l.group, .detail = detail, .at_ms = s->now_ms,
-                                   .subject = {(const uint8_t *)subject, key.len}, .restarts = l.last.reset};
+                                   .subject = {(const uint8_t *)subject, key.len}, .restarts = l.last.reset,
+                                   .alone_max = proposed ? PROPOSED_ALONE_MAX : 0, .apart = !proposed};
     err = qm_alert_raise(s, &a, &raised, fault);
     l.flags |= QM_LEDGER_ALERTS;
     return err == QM_OK ? qm_store_ledger_put(s, d->slot, &l, fault) : err;
@@ -187,8 +204,8 @@ qm_err store_object(struct qm_store *s, const struct qm_enrolment *e, const stru
     return taken ? QM_OK : refuse(d, fault);
 }
 
-qm_err store_dispute_keep(struct qm_store *s, const struct qm_enrolment *e, const struct qm_proven *proven, const struct store_dispute *d,
-                          struct qm_fault *fault)
+qm_err store_dispute_keep(struct qm_store *s, const struct qm_enrolment *e, const struct qm_proven *proven, bool proposed,
+                          const struct store_dispute *d, struct qm_fault *fault)
 {
-    return d->what == STORE_WEAKER ? store_enrolment_note(s, e, d, NULL, false, fault) : raise_conflict(s, e, proven, d, fault);
+    return d->what == STORE_WEAKER ? store_enrolment_note(s, e, d, NULL, false, fault) : raise_conflict(s, e, proven, proposed, d, fault);
 }
