@@ -246,6 +246,20 @@ void qm_out_shown(struct qm_out *o, struct qm_span s)
     }
 }
 
+void qm_out_shown_again(struct qm_out *o, struct qm_span s)
+{
+    size_t from = 0;
+    for (size_t i = 0; i <= s.len; i++) {
+        if (i != s.len && s.p[i] != '\\')
+            continue;
+        if (i != from)
+            qm_out_shown(o, (struct qm_span){s.p + from, i - from});
+        if (i != s.len)
+            qm_out_char(o, '\\');
+        from = i + 1;
+    }
+}
+
 void qm_out_line(struct qm_out *o, struct qm_span s)
 {
     for (size_t i = 0; i < s.len;) {

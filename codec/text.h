@@ -42,6 +42,8 @@ void qm_out_json_string(struct qm_out *o, struct qm_span s);
 /* The same for a person's eyes, without quotes: printable ASCII stays (a backslash is doubled), everything else becomes
  * \u{N} or \xNN. */
 void qm_out_shown(struct qm_out *o, struct qm_span s);
+/* Of text that was escaped so when it was stored, and may have been changed since: a backslash stays one. */
+void qm_out_shown_again(struct qm_out *o, struct qm_span s);
 /* The same for text that is partly ours: valid UTF-8 stays, but for control characters. Keeps a message on its one line. */
 void qm_out_line(struct qm_out *o, struct qm_span s);
 /* UTF-8 whatever came: bytes that are no UTF-8 become \xNN, the rest stays. For msgpack str values. */

@@ -117,6 +117,9 @@ Test(text, escapes)
         cr_expect_str_eq(written(qm_out_utf8, cases[i].in, cases[i].len), cases[i].utf8);
     }
     cr_expect_str_eq(written(qm_out_json_string, "\0", 1), "\"\\u0000\"");
+    for (size_t i = 0; i < QM_COUNT(cases); i++) /* once is enough, however often it is shown */
+        cr_expect_str_eq(written(qm_out_shown_again, cases[i].shown, strlen(cases[i].shown)), cases[i].shown);
+    cr_expect_str_eq(written(qm_out_shown_again, "\\\x1b\\", 3), "\\\\u{1b}\\");
     /* a line of our own stays as it is, but for what would break it */
     cr_expect_str_eq(written(qm_out_line, "FILE\xe2\x80\xa6 a\\b\n\x1b[31m\x7f\xc2\x9b\xff.", 22),
                      "FILE\xe2\x80\xa6 a\\b\\u{a}\\u{1b}[31m\\u{7f}\\u{9b}\\xff.");
@@ -125,7 +128,7 @@ Test(text, escapes)
 Test(text, shown_and_json_are_printable_ascii)
 {
     uint64_t rng = craft_seed("shown_and_json_are_printable_ascii");
-    static const writer writers[] = {qm_out_json_string, qm_out_shown};
+    static const writer writers[] = {qm_out_json_string, qm_out_shown, qm_out_shown_again};
     for (unsigned round = 0; round < 20000; round++) {
         char bytes[24];
         size_t len = craft_random(&rng) % sizeof bytes;

@@ -159,19 +159,13 @@ static qm_err show_items(struct qm_alert_show *w, const struct qm_alert_view *a,
     return err;
 }
 
-/* Words of an event, which were escaped when they were made: a backslash in them stays one. */
+/* What was escaped when it was made: words of an event, where records came from. */
 static void show_words(struct qm_alert_show *w, struct qm_span words)
 {
-    size_t from = 0;
-    for (size_t i = 0; i <= words.len; i++) {
-        if (i != words.len && words.p[i] != '\\')
-            continue;
-        if (i != from)
-            qm_show_text(&w->show, (struct qm_span){words.p + from, i - from}, 0);
-        if (i != words.len)
-            fputc('\\', w->show.to);
-        from = i + 1;
-    }
+    char text[2 * WORDS_MAX];
+    struct qm_out o = qm_out_init(text, sizeof text);
+    qm_out_shown_again(&o, words);
+    fprintf(w->show.to, "%.*s", (int)o.len, text);
 }
 
 /* "event 23, EV_IPL: grub_cmd …, proved" */
@@ -347,12 +341,13 @@ static qm_err show_refused(struct qm_alert_show *w, const struct qm_alert_view *
     qm_err err = QM_OK;
     if (a->source == NULL)
         return QM_OK;
+    const bool has_ids = a->ids != NULL && strcmp(a->ids, "[]") != 0;
     field(w, "source");
-    qm_show_text(&w->show, span(a->source), 0);
+    show_words(w, span(a->source));
     fputc('\n', w->show.to);
     field(w, "ids");
-    fprintf(w->show.to, "about %s%s", grouped(n, a->distinct), a->ids != NULL ? "; the first:" : "");
-    if (a->ids != NULL)
+    fprintf(w->show.to, "about %s%s", grouped(n, a->distinct), has_ids ? "; the first:" : "");
+    if (has_ids)
         err = qm_json_each(w->json, QM_JSON_ARRAY, a->ids, strlen(a->ids), show_id, w, fault);
     fputc('\n', w->show.to);
     return err;

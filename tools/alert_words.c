@@ -136,7 +136,7 @@ void qm_cohort_who(struct qm_out *o, const struct qm_cohort *c)
     if (a->source != NULL) {
         qm_out_u64(o, c->count);
         qm_out_text(o, c->count == 1 ? " record from " : " records from ");
-        qm_out_shown(o, (struct qm_span){(const uint8_t *)a->source, strlen(a->source)});
+        qm_out_shown_again(o, (struct qm_span){(const uint8_t *)a->source, strlen(a->source)});
         return;
     }
     if (qm_alert_of_fleet(a)) {

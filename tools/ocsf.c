@@ -95,7 +95,7 @@ static void title(struct qm_out *o, const struct qm_alert_view *a)
         qm_out_shown(o, a->id);
     } else if (a->source != NULL) {
         qm_out_text(o, " from ");
-        qm_out_shown(o, (struct qm_span){(const uint8_t *)a->source, strlen(a->source)});
+        qm_out_shown_again(o, (struct qm_span){(const uint8_t *)a->source, strlen(a->source)});
     } else if (a->group.len != 0) {
         qm_out_text(o, " in group ");
         qm_out_shown(o, a->group);
