@@ -13,7 +13,7 @@ that something is asked of. Sections (--only):
 
 Ratios are of pairs, a round each: wall by the clock, cpu of the whole processes, which other users of the machine disturb less. Wall is
 what is asked for; it is held to the best round, and the median is beside it."""
-import argparse, importlib.machinery, importlib.util, json, os, shutil, sqlite3, subprocess, sys, threading, time
+import argparse, importlib.machinery, importlib.util, json, os, shutil, sqlite3, subprocess, sys, tempfile, threading, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -51,13 +51,15 @@ class Home:
         self.count = args.instances or (5000 if args.quick else 100000)
         self.million_count = 50000 if args.quick else 1000000
         self.rounds = args.rounds or (1 if args.quick else 3)
-        self.top = os.path.abspath(os.path.join(args.dir, 'home-%d' % self.count))
         self.shared = os.path.abspath(args.dir)
+        os.makedirs(self.shared, exist_ok=True)
+        if args.quick:  # made anew and not kept: in a place of its own, as another may be at work beside it
+            self.top = tempfile.mkdtemp(prefix='home-quick-', dir=self.shared)
+        else:
+            self.top = os.path.join(self.shared, 'home-%d' % self.count)
         self.work = os.path.join(self.top, 'work')
         self.spool = os.path.join(args.spools or self.work, 'home-bench-spool')
         self.accepted = []
-        if self.quick:
-            self.clean()
         os.makedirs(self.top, exist_ok=True)
 
     def at(self, name):
