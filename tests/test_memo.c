@@ -132,8 +132,8 @@ Test(memo, never_another_value)
         fresh(&before[i]);
         before[i].count %= 40;
     }
-    /* How much is saved a round depends on the seed: on until it is enough, or has had ten times the rounds that it mostly takes. */
-    for (unsigned round = 0; round < 400 || (saved <= 100000 && round < 4000); round++) {
+    /* How much is saved a round depends on the seed: on until it is enough, or has had a hundred times the rounds that it mostly takes. */
+    for (unsigned round = 0; round < 400 || (saved <= 100000 && round < 40000); round++) {
         size_t count = below(CHAINS) + 1;
         for (size_t i = 0; i < count; i++) {
             if (below(20) == 0)
