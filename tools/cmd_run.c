@@ -430,7 +430,7 @@ int qm_cmd_run(int argc, char **argv)
         {.name = "results", .kind = QM_OPT_TEXT, .to = &q.results, .value = "FILE",
          .help = "where the results go: a file, '-' for standard output, 'none' (default: HOME/results/RUN.mpk)"},
         {.name = "max-seconds", .kind = QM_OPT_COUNT, .to = &q.max_seconds, .value = "N",
-         .help = "stop reading after that time; the rest stays for the next run"},
+         .help = "stop reading after that time; the rest stays for the next run (default 0: never)"},
         {.name = "max-results", .kind = QM_OPT_COUNT, .to = &q.max_results, .value = "N",
          .help = "stop reading after about so many results, which are kept in memory, 300 bytes each (default 4194304; 0: never)"},
         {.name = "exit", .kind = QM_OPT_CHOICE, .to = &q.exit,

@@ -503,7 +503,7 @@ qm_err qm_store_known(struct qm_store *s, const char *id, const char *group, con
     static const char runs[] = "SELECT 1 FROM run WHERE id = ?1";
     const struct {
         const char *name, *sql, *before, *behind;
-    } asked[] = {{id, ids, "no instance", " is enrolled, and none was"}, {group, groups, "there is no group", ""},
+    } asked[] = {{id, ids, "no instance", " is or was enrolled"}, {group, groups, "there is no group", ""},
                  {run, runs, "no run", " is known"}};
     for (size_t i = 0; i < QM_COUNT(asked); i++) {
         uint64_t one;
