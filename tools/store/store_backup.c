@@ -72,7 +72,10 @@ static qm_err copy_out(struct qm_store *s, const char *tmp, struct qm_fault *fau
     sqlite3_bind_text(st, 1, tmp, -1, SQLITE_STATIC);
     const int rc = sqlite3_step(st);
     sqlite3_reset(st);
-    return rc == SQLITE_DONE ? QM_OK : store_fail(s, fault, "copying it");
+    if (rc == SQLITE_DONE)
+        return QM_OK;
+    /* which of the two is full or broken is not said, so both are named */
+    return qm_fail(fault, QM_E_STORE, 0, "cannot copy %s/fleet.db into %s: %s", s->home, tmp, sqlite3_errmsg(s->db));
 }
 
 static bool is_same(const char *a, const char *b)
