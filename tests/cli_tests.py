@@ -217,6 +217,19 @@ class Tests:
                 r = self.run(args, place, stdout=full, stderr=subprocess.PIPE)
             if r.returncode != 3 or r.stderr.count(b'\n') != 1:
                 return f'{args}: exit {r.returncode}, {r.stderr!r}'
+        # Where the write that failed was not the last one, no other failure's reason stands for it.
+        for machines in range(1, 13):
+            home = f'home-{machines}'
+            with open(os.path.join(place, 'fleet/enroll.ndjson'), 'rb') as f:
+                lines = b''.join(f.readlines()[:machines])
+            for args in (['init', '--home', home], ['enroll', '--home', home, '-']):
+                subprocess.run([self.program] + args, cwd=place, env=self.env, input=lines, check=True, capture_output=True)
+            with open('/dev/full', 'wb') as full:
+                r = self.run(['baseline', 'export', '--home', home], place, stdout=full, stderr=subprocess.PIPE)
+            said = r.stderr.decode()
+            if r.returncode != 3 or said not in ('quotemill baseline: cannot write all of it to standard output\n',
+                                                 'quotemill baseline: cannot write to standard output: No space left on device\n'):
+                return f'baseline export: exit {r.returncode}, {said!r}'
         return None
 
     def fault_descriptors_closed(self):

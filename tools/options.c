@@ -282,9 +282,11 @@ int qm_complain_usage(const char *command, const char *format, ...)
 
 int qm_stdout_close(const char *command)
 {
-    if (fflush(stdout) == 0 && !ferror(stdout))
+    const int sys = fflush(stdout) != 0 ? errno : 0; /* of an earlier write nobody kept the reason */
+    if (sys == 0 && !ferror(stdout))
         return QM_EXIT_OK;
-    fprintf(stderr, "%s %s: cannot write to standard output: %s\n", program, command, strerrordesc_np(errno));
+    fprintf(stderr, "%s %s: cannot write %s standard output%s%s\n", program, command, sys != 0 ? "to" : "all of it to", sys != 0 ? ": " : "",
+            sys != 0 ? strerrordesc_np(sys) : "");
     return QM_EXIT_ENVIRONMENT;
 }
 
