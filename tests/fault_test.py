@@ -195,6 +195,27 @@ def deliveries():
     shutil.rmtree(top)
 
 
+def many_directories():
+    """Syncs do not grow with the directories that a sender makes; recorded once all the same."""
+    syncs = []
+    for more in (0, 200):
+        w = World(False, False)
+        for i in range(more):
+            os.mkdir(f'{w.home}/spool/d{i}')
+            w.put(f'home/spool/d{i}/1.mpk', f'd{i}\n')
+            w.want = sorted(w.want + [f'd{i}'])
+        name = os.path.join(w.top, 'count')
+        r = w.run(1, shim(QM_FAULT_COUNT=name, QM_FAULT_OPS='sync'))
+        if r.returncode != 0:
+            fail(f'{more} directories: exit {r.returncode}: {r.stderr}')
+        w.run(2)
+        w.check(f'{more} directories')
+        syncs.append(int(open(name).read()))
+        w.close()
+    if syncs[1] > syncs[0] + 10:
+        fail(f'{syncs[0]} syncs without, {syncs[1]} with 200 directories')
+
+
 def blind():
     """The test sees a spool that loses or doubles: a driver whose work is undone by hand."""
     seen = 0
@@ -219,6 +240,7 @@ def blind():
 
 
 blind()
+many_directories()
 deliveries()
 spool_runs()
 print(f'{runs} runs, {failures} failures')
