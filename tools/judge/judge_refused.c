@@ -3,10 +3,12 @@
 #include <stdlib.h>
 
 #include "tools/judge/judge_inside.h"
+#include "tools/keyed_hash.h"
 
 enum { ROOM = 4 * QM_REFUSED_ROWS_MAX }; /* sources past the cap share a row */
 
 struct refusals {
+    struct qm_hash_key key;
     size_t count;
     struct qm_refusals *slot[ROOM]; /* open addressing by (reason, source) */
 };
@@ -14,7 +16,7 @@ struct refusals {
 qm_err judge_refusals_open(struct refusals **out, struct qm_fault *fault)
 {
     *out = calloc(1, sizeof **out);
-    return *out != NULL ? QM_OK : qm_fail(fault, QM_E_NOMEM, 0, "no memory for refusals");
+    return *out != NULL ? qm_hash_key_make(&(*out)->key, fault) : qm_fail(fault, QM_E_NOMEM, 0, "no memory for refusals");
 }
 
 void judge_refusals_close(struct refusals *f)
@@ -29,17 +31,15 @@ void judge_refusals_close(struct refusals *f)
     free(f);
 }
 
-static size_t hash(enum qm_reason reason, const char *source)
+static size_t hash(const struct refusals *f, enum qm_reason reason, const char *source)
 {
-    uint64_t h = 0xcbf29ce484222325u + reason; /* FNV-1a: names of directories, few of them */
-    for (; *source != '\0'; source++)
-        h = (h ^ (uint8_t)*source) * 0x100000001b3u;
-    return (size_t)(h % ROOM);
+    uint64_t h = qm_hash_bytes(&f->key, (uint64_t)reason, source, strlen(source));
+    return (size_t)(qm_hash_end(&f->key, h) % ROOM);
 }
 
 static struct qm_refusals *find(struct refusals *f, enum qm_reason reason, const char *source)
 {
-    size_t at = hash(reason, source);
+    size_t at = hash(f, reason, source);
     while (f->slot[at] != NULL && (f->slot[at]->reason != reason || strcmp(f->slot[at]->source, source) != 0))
         at = (at + 1) % ROOM;
     if (f->slot[at] != NULL)

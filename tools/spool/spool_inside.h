@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "engine/pool.h"
+#include "tools/keyed_hash.h"
 #include "tools/spool/spool.h"
 
 #define SPOOL_TAKEN ".taken-"
@@ -88,6 +89,7 @@ struct qm_spool {
     size_t file_count, file_cap;
     struct spool_source *source;
     size_t source_count, source_cap;
+    struct qm_hash_key hash_key;
     uint32_t *source_slot; /* open hash of the sources */
     size_t source_slots;
     struct spool_arena arena; /* once the readers run: under the lock */

@@ -158,6 +158,8 @@ qm_err qm_spool_open(struct qm_spool **out, const char *home, const char *run, q
         snprintf(sp->run, sizeof sp->run, "%s", run) >= (int)sizeof sp->run)
         err = qm_fail(fault, QM_E_LIMIT, 0, "the path of the home is too long");
     if (err == QM_OK)
+        err = qm_hash_key_make(&sp->hash_key, fault);
+    if (err == QM_OK)
         err = open_home(sp, fault);
     if (err != QM_OK)
         qm_spool_close(sp);
@@ -261,12 +263,11 @@ qm_err qm_spool_archive(struct qm_spool *sp, const char *dir, struct qm_fault *f
 
 /* ---- sources ---------------------------------------------------------------------------------------------------------- */
 
-static uint64_t source_hash(uint32_t place, const char *part, size_t len, uid_t uid)
+static uint64_t source_hash(const struct qm_spool *sp, uint32_t place, const char *part, size_t len, uid_t uid)
 {
-    uint64_t h = 0xcbf29ce484222325u ^ place ^ (uint64_t)uid << 20;
-    for (size_t i = 0; i < len; i++)
-        h = (h ^ (uint8_t)part[i]) * 0x100000001b3u;
-    return h ^ h >> 29;
+    const uint32_t whose[2] = {place, (uint32_t)uid};
+    uint64_t h = qm_hash_bytes(&sp->hash_key, 0, whose, sizeof whose);
+    return qm_hash_end(&sp->hash_key, qm_hash_bytes(&sp->hash_key, h, part, len));
 }
 
 static bool more_slots(struct qm_spool *sp)
@@ -278,7 +279,7 @@ static bool more_slots(struct qm_spool *sp)
     memset(slot, 0xff, slots * sizeof *slot);
     for (uint32_t i = 0; i < sp->source_count; i++) {
         const struct spool_source *s = &sp->source[i];
-        size_t at = source_hash(s->place, s->part, s->part_len, s->uid) & (slots - 1);
+        size_t at = source_hash(sp, s->place, s->part, s->part_len, s->uid) & (slots - 1);
         while (slot[at] != NO_FILE)
             at = (at + 1) & (slots - 1);
         slot[at] = i;
@@ -311,7 +312,7 @@ static uint32_t find_source(struct qm_spool *sp, uint32_t place, const char *par
 {
     if (2 * sp->source_count >= sp->source_slots && !more_slots(sp))
         return NO_FILE;
-    size_t at = source_hash(place, part, len, uid) & (sp->source_slots - 1);
+    size_t at = source_hash(sp, place, part, len, uid) & (sp->source_slots - 1);
     for (; sp->source_slot[at] != NO_FILE; at = (at + 1) & (sp->source_slots - 1)) {
         const struct spool_source *s = &sp->source[sp->source_slot[at]];
         if (s->place == place && s->uid == uid && s->part_len == len && memcmp(s->part, part, len) == 0)
