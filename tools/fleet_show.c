@@ -54,6 +54,35 @@ static void json_more(struct qm_emit *e, const struct qm_fleet_summary *s)
     number(e, "enrolments_pending", s->pending);
 }
 
+/* Trusted machines by the accepted set they pass on: a group's by its number, those of machines of their own by that of the values. A
+ * fleet may have more of them than a line's buffer holds. */
+static void json_sets(struct qm_emit *e, const struct qm_fleet *f, const struct qm_fleet_summary *s)
+{
+    qm_emit_key(e, "by_set");
+    qm_emit_array(e);
+    for (size_t i = 0; i < s->set_count; i++) {
+        const struct qm_set_use *u = &s->set[i];
+        fwrite(e->out->p, 1, e->out->len, stdout);
+        e->out->len = 0;
+        qm_emit_map(e);
+        qm_emit_key(e, "group");
+        if (u->group_no != 0)
+            qm_emit_text(e, (struct qm_span){(const uint8_t *)f->scope[u->group_no].name, strlen(f->scope[u->group_no].name)});
+        else
+            qm_emit_null(e);
+        qm_emit_key(e, "set");
+        if (u->no != 0)
+            qm_emit_u64(e, u->no);
+        else
+            qm_emit_null(e);
+        number(e, "values", u->values);
+        number(e, "instances", u->instances);
+        qm_emit_end(e);
+    }
+    qm_emit_end(e);
+    number(e, "alone", s->set_alone);
+}
+
 void qm_summary_json(const struct qm_fleet *f, uint64_t instances, const uint64_t by_status[QM_STANDS_COUNT],
                      const struct qm_fleet_summary *s)
 {
@@ -76,8 +105,10 @@ void qm_summary_json(const struct qm_fleet *f, uint64_t instances, const uint64_
         qm_emit_null(&e);
     qm_emit_key(&e, "verifier_stopped");
     qm_emit_bool(&e, qm_fleet_verifier_stopped(f));
-    if (s != NULL)
+    if (s != NULL) {
         json_more(&e, s);
+        json_sets(&e, f, s);
+    }
     qm_emit_end(&e);
     qm_out_char(&o, '\n');
     fwrite(o.p, 1, o.len, stdout);
