@@ -130,6 +130,31 @@ Test(result_read, ndjson)
     round_trip(QM_FORMAT_NDJSON);
 }
 
+/* A TPM's clock has 64 bits, and its owner sets it: what a run takes as newer, a stream must not take as the same. */
+Test(result_read, numbers_to_their_last_bit)
+{
+    static const uint64_t some[] = {0, INT64_MAX, 1ull << 63, (1ull << 63) + 5, (1ull << 63) + 6, UINT64_MAX - 1, UINT64_MAX};
+    for (unsigned format = 0; format < 2; format++)
+        for (size_t i = 0; i < QM_COUNT(some); i++) {
+            struct qm_result r = sample(), x;
+            struct qm_result_reader *reader;
+            struct qm_run run;
+            enum qm_result_kind kind;
+            r.clock_ms = some[i];
+            r.firmware = some[QM_COUNT(some) - 1 - i];
+            r.t_ms = some[(i + 3) % QM_COUNT(some)];
+            FILE *in = stream(&r, format == 0 ? QM_FORMAT_MSGPACK : QM_FORMAT_NDJSON, 0);
+            cr_assert_eq(qm_result_reader_open(&reader, in, &fault), QM_OK);
+            cr_assert_eq(qm_result_reader_next(reader, &kind, &x, &run, &fault), QM_OK);
+            cr_expect(x.has_clock);
+            cr_expect_eq(x.clock_ms, r.clock_ms, "%llu came as %llu", (unsigned long long)r.clock_ms, (unsigned long long)x.clock_ms);
+            cr_expect_eq(x.firmware, r.firmware);
+            cr_expect_eq(x.t_ms, r.t_ms);
+            qm_result_reader_close(reader);
+            fclose(in);
+        }
+}
+
 static void refused(FILE *in, const char *says)
 {
     struct qm_result x;
@@ -163,6 +188,10 @@ Test(result_read, what_is_no_record)
 {
     refused(text((char[]){"{\"v\":1,\"kind\":\"status\",\"status\":\"trusted\"}\n"}), "without status or reason");
     refused(text((char[]){"{\"v\":1,\"kind\":\"status\",\"status\":\"fine\",\"reason\":\"ok\"}\n"}), "no known status");
+    refused(text((char[]){"{\"v\":1,\"kind\":\"status\",\"status\":\"trusted\",\"reason\":\"ok\",\"clock\":18446744073709551616}\n"}), "clock");
+    refused(text((char[]){"{\"v\":1,\"kind\":\"status\",\"status\":\"trusted\",\"reason\":\"ok\",\"clock\":1.8446744073709552e+19}\n"}), "clock");
+    refused(text((char[]){"{\"v\":1,\"kind\":\"status\",\"status\":\"trusted\",\"reason\":\"ok\",\"clock\":null}\n"}), "clock");
+    refused(text((char[]){"{\"v\":1,\"kind\":\"status\",\"status\":\"trusted\",\"reason\":\"ok\",\"reset\":4294967296}\n"}), "reset");
     refused(text((char[]){"{\"v\":2,\"kind\":\"run\"}\n"}), "another version");
     refused(text((char[]){"{\"v\":1,\"kind\":\"alert\"}\n"}), "neither");
     refused(text((char[]){"{\"v\":1,\n"}), "no record");

@@ -93,6 +93,52 @@ static struct qm_span column_span(sqlite3_stmt *s, int column)
     return (struct qm_span){p, p != NULL ? (size_t)sqlite3_column_bytes(s, column) : 0};
 }
 
+/* A text that was found valid, gone through member by member. */
+struct members {
+    const char *p, *end;
+};
+
+static struct qm_span next_member(struct members *m)
+{
+    const char *from = m->p;
+    unsigned depth = 0;
+    bool in_string = false;
+    for (; m->p < m->end; m->p++) {
+        const char c = *m->p;
+        if (in_string && c == '\\')
+            m->p++;
+        else if (c == '"')
+            in_string = !in_string;
+        else if (!in_string && (c == '{' || c == '['))
+            depth++;
+        else if (!in_string && (c == '}' || c == ']' || c == ',') && depth == 0)
+            break;
+        else if (!in_string && (c == '}' || c == ']'))
+            depth--;
+    }
+    const size_t len = (size_t)((m->p < m->end ? m->p : m->end) - from);
+    m->p += m->p < m->end; /* the comma */
+    return (struct qm_span){(const uint8_t *)from, len};
+}
+
+/* The digits that end a member, as a number of 2^63 to 2^64 - 1; else 0. */
+static uint64_t last_whole(struct qm_span member)
+{
+    size_t end = member.len;
+    while (end != 0 && strchr(" \t\r\n", member.p[end - 1]) != NULL)
+        end--;
+    size_t from = end;
+    while (from != 0 && member.p[from - 1] >= '0' && member.p[from - 1] <= '9')
+        from--;
+    uint64_t n = 0;
+    if (from != 0 && member.p[from - 1] == '-')
+        return 0;
+    for (; from < end; from++)
+        if (__builtin_mul_overflow(n, 10u, &n) || __builtin_add_overflow(n, (uint64_t)(member.p[from] - '0'), &n))
+            return 0;
+    return n > INT64_MAX ? n : 0;
+}
+
 static void read_item(sqlite3_stmt *s, struct qm_json_item *item)
 {
     static const struct {
@@ -108,8 +154,9 @@ static void read_item(sqlite3_stmt *s, struct qm_json_item *item)
     for (size_t i = 0; type != NULL && i < QM_COUNT(kinds); i++)
         if (strcmp(type, kinds[i].name) == 0)
             item->kind = kinds[i].kind;
-    /* an integer beyond 64 bits comes as a float */
-    if (item->kind == QM_JSON_INT && sqlite3_column_type(s, 2) != SQLITE_INTEGER)
+    /* an integer beyond 63 bits comes as a float, which has 53 */
+    item->whole = item->kind == QM_JSON_INT && sqlite3_column_type(s, 2) != SQLITE_INTEGER;
+    if (item->whole != 0)
         item->kind = QM_JSON_REAL;
     if (item->kind == QM_JSON_INT || item->kind == QM_JSON_BOOL)
         item->number = sqlite3_column_int64(s, 2);
@@ -135,9 +182,16 @@ qm_err qm_json_each(struct qm_json *json, enum qm_json_kind kind, const char *te
     json->depth++;
     sqlite3_bind_text(s, 1, text, (int)len, SQLITE_STATIC);
     int rc;
+    struct members members = {memchr(text, kind == QM_JSON_ARRAY ? '[' : '{', len), text + len};
+    size_t behind = 0; /* members that SQLite gave and next_member did not yet: it is asked where there is need */
+    members.p++;
     while ((rc = sqlite3_step(s)) == SQLITE_ROW && err == QM_OK) {
         struct qm_json_item item;
         read_item(s, &item);
+        behind++;
+        if (item.whole != 0)
+            for (; behind != 0; behind--)
+                item.whole = last_whole(next_member(&members));
         /* \ud800 alone is valid JSON and becomes bytes that are no UTF-8 */
         if (!qm_utf8_ok(item.key) || (item.text.p != NULL && !qm_utf8_ok(item.text)))
             err = qm_fail(fault, QM_E_REFUSED, 0, "half a surrogate pair in JSON");

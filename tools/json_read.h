@@ -28,6 +28,7 @@ struct qm_json_item {
                             Else {NULL, 0} */
     int64_t number;      /* INT; BOOL: 0 or 1 */
     double real;         /* REAL */
+    uint64_t whole;      /* REAL that was written as an integer of 2^63 to 2^64 - 1: that, to the last digit. Else 0 */
 };
 
 struct qm_json;

@@ -120,7 +120,9 @@ static struct value json_value(const struct qm_json_item *item)
     switch (item->kind) {
     case QM_JSON_INT:
         return item->number >= 0 ? (struct value){.kind = V_NUMBER, .number = (uint64_t)item->number} : (struct value){0};
-    case QM_JSON_REAL: /* 2^63 and more */
+    case QM_JSON_REAL:
+        if (item->whole != 0)
+            return (struct value){.kind = V_NUMBER, .number = item->whole};
         return item->real >= 0 && item->real < 18446744073709551616.0 ? (struct value){.kind = V_NUMBER, .number = (uint64_t)item->real}
                                                                       : (struct value){0};
     case QM_JSON_BOOL:
@@ -252,9 +254,11 @@ static qm_err event_member(struct qm_result_reader *r, struct qm_span key, const
     return QM_OK;
 }
 
-/* Numbers of a result, by name. */
-static bool number_member(struct qm_result *x, struct qm_span key, uint64_t n)
+/* Numbers of a result, by name. One that is none would be left out, and without its clock a record is not authentic: what it found would
+ * be lost. */
+static qm_err number_member(struct qm_result *x, struct qm_span key, const struct value *v, bool *taken, struct qm_fault *fault)
 {
+    const uint64_t n = v->number;
     static const struct {
         const char *name;
         size_t at;
@@ -270,6 +274,8 @@ static bool number_member(struct qm_result *x, struct qm_span key, uint64_t n)
     for (size_t i = 0; i < QM_COUNT(fields); i++) {
         if (!is(key, fields[i].name))
             continue;
+        if (v->kind != V_NUMBER || (!fields[i].wide && n > UINT32_MAX))
+            return qm_fail(fault, QM_E_FORMAT, 0, "a result whose %s is no number that it can have", fields[i].name);
         if (fields[i].wide)
             memcpy((char *)x + fields[i].at, &n, sizeof n);
         else
@@ -277,9 +283,9 @@ static bool number_member(struct qm_result *x, struct qm_span key, uint64_t n)
         x->has_clock |= is(key, "clock");
         x->has_t |= is(key, "t");
         x->has_baseline |= is(key, "baseline");
-        return true;
+        *taken = true;
     }
-    return false;
+    return QM_OK;
 }
 
 static qm_err text_member(struct qm_result_reader *r, struct qm_span key, struct qm_span s, struct qm_fault *fault)
@@ -314,8 +320,10 @@ static qm_err text_member(struct qm_result_reader *r, struct qm_span key, struct
 static qm_err status_member(struct qm_result_reader *r, struct qm_span key, const struct value *v, struct qm_fault *fault)
 {
     struct qm_result *x = r->result;
-    if (v->kind == V_NUMBER && number_member(x, key, v->number))
-        return QM_OK;
+    bool taken = false;
+    qm_err err = number_member(x, key, v, &taken, fault);
+    if (err != QM_OK || taken)
+        return err;
     if (is(key, "stages"))
         return each(r, v, stage, fault);
     if (is(key, "sets"))
