@@ -52,7 +52,7 @@ def fill(program, home, top, count):
     db.execute('DELETE FROM baseline')
     db.execute('DELETE FROM events_missing')
     db.execute('DELETE FROM pcr_values')
-    db.executemany('INSERT INTO pcr_values(no, mask, value) VALUES(?, 1023, ?)', ((i, values(i)) for i in range(1, count + 1)))
+    db.executemany('INSERT INTO pcr_values(no, mask, hash, value) VALUES(?, 1023, 0, ?)', ((i, values(i)) for i in range(1, count + 1)))
     rows = (tuple({**first, 'slot': slot0 + i - 1, 'id': 'machine-%07d' % i, 'line': value('line', i)}[c] for c in columns)
             for i in range(2, count + 1))
     db.executemany('INSERT INTO instance VALUES(%s)' % ', '.join('?' * len(columns)), rows)

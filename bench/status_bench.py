@@ -41,7 +41,7 @@ def fill(home, count, now):
     profile = struct.pack('<BBBBI', 1, 2, 1, 0, 0x3ff) + struct.pack('<B3xI', 2, 0x3ff) + bytes(24)
     db.execute('INSERT INTO profile VALUES(1, ?)', (profile,))
     db.executemany('INSERT INTO grp(no, name) VALUES(?, ?)', [(g, 'group-%d' % g) for g in range(1, GROUPS + 1)])
-    db.executemany('INSERT INTO pcr_values VALUES(?, ?, ?)', [(v, 0x3ff, bytes([v]) * 320) for v in range(1, SETS + 1)])
+    db.executemany('INSERT INTO pcr_values(no, mask, hash, value) VALUES(?, ?, 0, ?)', [(v, 0x3ff, bytes([v]) * 320) for v in range(1, SETS + 1)])
     enrolled = now - 9 * DAY
     fresh_enrolled = now - DAY // 2
     by_status, by_group = {}, {}

@@ -92,7 +92,7 @@ static uint64_t values_made(uint32_t mask, const struct boot *b)
             memcpy(to, b->pcrs.value[QM_HASH_SHA256][pcr], 32);
             to += 32;
         }
-    cr_assert_eq(sqlite3_prepare_v2(db, "INSERT INTO pcr_values(mask, value) VALUES(?1, ?2)", -1, &st, NULL), SQLITE_OK);
+    cr_assert_eq(sqlite3_prepare_v2(db, "INSERT INTO pcr_values(mask, hash, value) VALUES(?1, 0, ?2)", -1, &st, NULL), SQLITE_OK);
     sqlite3_bind_int64(st, 1, mask);
     sqlite3_bind_blob(st, 2, value, (int)(to - value), SQLITE_STATIC);
     cr_assert_eq(sqlite3_step(st), SQLITE_DONE, "%s", sqlite3_errmsg(db));
@@ -260,7 +260,7 @@ Test(events, every_values_has_its_turn)
 {
     sql("BEGIN");
     sql("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 9000)"
-        " INSERT INTO pcr_values(mask, value) SELECT 1, CAST(printf('%032d', i) AS BLOB) FROM n");
+        " INSERT INTO pcr_values(mask, hash, value) SELECT 1, 0, CAST(printf('%032d', i) AS BLOB) FROM n");
     sql("COMMIT");
     struct qm_events_missing m;
     bool seen_first = false, seen_last = false, missed = false;

@@ -216,7 +216,7 @@ Test(status, machines_by_the_set_that_they_pass_on)
         home_enroll(id, i, i < 4 ? ",\"group\":\"web\"" : "");
         judged(id, QM_TRUSTED, QM_ALL_GOOD, QM_FRESH_CLOCK, MINUTE);
     }
-    home_change("INSERT INTO pcr_values VALUES(7, 1, x'00'), (8, 1, x'01'), (9, 1, x'02'), (10, 1, x'03')");
+    home_change("INSERT INTO pcr_values VALUES(7, 1, 0, x'00'), (8, 1, 0, x'01'), (9, 1, 0, x'02'), (10, 1, 0, x'03')");
     home_change("INSERT INTO baseline(no, kind, grp, vals, origin, who, since_ms) VALUES(20, 1, 1, 7, 'accepted', 'me', 5),"
                 " (21, 1, 1, 8, 'set', 'me', 6)");
     passes_on("m0", 7, 10);

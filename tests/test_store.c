@@ -526,6 +526,44 @@ Test(store, from_schema_4)
     cr_expect_eq(enroll(line_of("b", 1, "")), QM_ENROLLED_NEW);
 }
 
+/* What the sixth schema brought is taken away. */
+static void back_to_schema_5(void)
+{
+    change("PRAGMA foreign_keys=OFF;"
+           "CREATE TABLE v(no INTEGER PRIMARY KEY, mask INTEGER NOT NULL, value BLOB NOT NULL, UNIQUE(mask, value));"
+           "INSERT INTO v SELECT no, mask, value FROM pcr_values; DROP TABLE pcr_values; ALTER TABLE v RENAME TO pcr_values;"
+           "CREATE TRIGGER pcr_values_made AFTER INSERT ON pcr_values BEGIN INSERT INTO events_missing VALUES(new.no, new.mask); END;"
+           "UPDATE meta SET value = 5 WHERE key = 'schema'");
+}
+
+/* A home whose values stood twice: they are known by their hash then, those of before too. */
+Test(store, from_schema_5)
+{
+    static const char values[] = "SELECT count(*) FROM pcr_values";
+    enroll(line_of("a", 0, baseline(1, "")));
+    enroll(line_of("b", 1, baseline(2, "")));
+    qm_store_close(store);
+    store = NULL;
+    back_to_schema_5();
+    cr_expect_eq(ask("SELECT count(*) FROM sqlite_master WHERE name LIKE 'sqlite_autoindex_pcr_values%'"), 1);
+    cr_assert_eq(qm_store_open(&store, home, true, &fault), QM_OK, "%s", fault.text);
+    cr_expect_eq(ask("SELECT value FROM meta WHERE key = 'schema'"), QM_STORE_SCHEMA);
+    cr_expect_eq(ask("SELECT count(*) FROM sqlite_master WHERE name LIKE 'sqlite_autoindex_pcr_values%'"), 0);
+    cr_expect_eq(ask(values), 2);
+    cr_expect_eq(ask("SELECT count(*) FROM baseline b JOIN pcr_values v ON v.no = b.vals"), 2);
+    cr_expect_eq(ask("SELECT count(*) FROM pragma_foreign_key_check"), 0);
+    cr_expect_eq(enroll(line_of("c", 2, baseline(1, ""))), QM_ENROLLED_NEW);
+    cr_expect_eq(ask(values), 2, "what a has, c has");
+    cr_expect_eq(enroll(line_of("d", 3, baseline(3, ""))), QM_ENROLLED_NEW);
+    cr_expect_eq(ask(values), 3);
+    cr_expect_eq(ask("SELECT count(*) FROM events_missing m JOIN pcr_values v ON v.no = m.vals AND v.mask = m.mask"), 3);
+    /* another's hash: it is compared, and not taken for it */
+    change("UPDATE pcr_values SET hash = (SELECT hash FROM pcr_values WHERE no = 3), value = zeroblob(length(value)) WHERE no = 1");
+    cr_expect_eq(enroll(line_of("e", 4, baseline(3, ""))), QM_ENROLLED_NEW);
+    cr_expect_eq(ask("SELECT vals FROM baseline WHERE slot = 5"), 3);
+    cr_expect_eq(ask("SELECT count(*) FROM pcr_values WHERE hash = (SELECT hash FROM pcr_values WHERE no = 3)"), 2);
+}
+
 /* What a home of schema 2 has becomes one of today; a copy of it as it was is kept. */
 Test(store, from_schema_2)
 {

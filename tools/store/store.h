@@ -10,7 +10,7 @@
 
 #include "tools/enrolment.h"
 
-enum { QM_STORE_SCHEMA = 5 };
+enum { QM_STORE_SCHEMA = 6 };
 
 struct qm_store;
 

@@ -58,6 +58,7 @@ static void bind_values(sqlite3_stmt *st, const void *what, bool all)
             memcpy(value[n++], e->baseline[pcr], 32);
     sqlite3_bind_int64(st, 1, e->baseline_mask);
     sqlite3_bind_blob(st, 2, value, 32 * n, SQLITE_TRANSIENT);
+    sqlite3_bind_int64(st, 3, store_values_hash(e->baseline_mask, value, 32 * (size_t)n));
 }
 
 qm_err qm_store_line_known(struct qm_store *s, const struct qm_enrolment *e, const uint8_t line_digest[32], bool *known,

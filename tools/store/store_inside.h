@@ -120,6 +120,8 @@ qm_err store_group_sets(struct qm_store *s, uint32_t group_no, const struct stor
 /* A set of live sets of the store's own. */
 qm_err store_live_sets(struct qm_store *s, struct qm_live_sets **live, struct qm_fault *fault) QM_MUST_USE;
 void store_cache_stale(struct qm_store *s);
+/* What values of these PCRs are found by (pcr_values.hash). */
+int64_t store_values_hash(uint32_t mask, const void *value, size_t len);
 void store_cache_close(struct qm_store *s);
 /* A row of (no, vals, mask, value) as a set. False: the row is damaged. */
 bool store_set_column(sqlite3_stmt *st, int column, struct store_set *out);

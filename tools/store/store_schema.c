@@ -135,14 +135,34 @@ static const char fifth[] =
     "ALTER TABLE ak_history ADD COLUMN anchor INTEGER REFERENCES anchor;"
     "ALTER TABLE challenge ADD COLUMN anchor INTEGER REFERENCES anchor;";
 
+/* 5 -> 6: values are found by a hash. UNIQUE(mask, value) had an index in which all of them stood a second time: half of the room and
+ * of the time of what is new. Who puts values looks for them first; of several with one hash, they are compared. */
+static const char sixth[] =
+    "CREATE TABLE pcr_values2(no INTEGER PRIMARY KEY, mask INTEGER NOT NULL, hash INTEGER NOT NULL, value BLOB NOT NULL);"
+    "INSERT INTO pcr_values2 SELECT no, mask, values_hash(mask, value), value FROM pcr_values ORDER BY no;"
+    "DROP TABLE pcr_values;"
+    "ALTER TABLE pcr_values2 RENAME TO pcr_values;"
+    "CREATE INDEX pcr_values_hash ON pcr_values(hash);"
+    "CREATE TRIGGER pcr_values_made AFTER INSERT ON pcr_values BEGIN INSERT INTO events_missing VALUES(new.no, new.mask); END;";
+
 static const struct {
     int version;
     const char *sql;
-} steps[] = {{1, first}, {2, second_fleet}, {2, second_runs}, {3, third}, {4, fourth}, {5, fifth}};
+} steps[] = {{1, first}, {2, second_fleet}, {2, second_runs}, {3, third}, {4, fourth}, {5, fifth}, {6, sixth}};
+
+static void values_hash(sqlite3_context *to, int count, sqlite3_value **of)
+{
+    const uint32_t mask = (uint32_t)sqlite3_value_int64(of[0]);
+    const void *value = sqlite3_value_blob(of[1]);
+    (void)count;
+    sqlite3_result_int64(to, store_values_hash(mask, value, (size_t)sqlite3_value_bytes(of[1])));
+}
 
 qm_err store_schema_make(struct qm_store *s, int from, struct qm_fault *fault)
 {
     qm_err err = QM_OK;
+    if (sqlite3_create_function(s->db, "values_hash", 2, SQLITE_UTF8 | SQLITE_DETERMINISTIC, NULL, values_hash, NULL, NULL) != SQLITE_OK)
+        return store_fail(s, fault, "bringing it up to date");
     for (size_t i = 0; err == QM_OK && i < QM_COUNT(steps); i++)
         if (steps[i].version > from)
             err = store_exec(s, steps[i].sql, fault);
@@ -237,16 +257,14 @@ static qm_err remake_keys(struct qm_store *s, struct qm_fault *fault)
     return err;
 }
 
-qm_err store_schema_migrate(struct qm_store *s, int version, struct qm_fault *fault)
+static qm_err migrate(struct qm_store *s, struct qm_fault *fault)
 {
     char sql[80];
-    qm_err err = keep_copy(s, version, fault);
     /* Another may have migrated meanwhile: the version counts again inside the transaction. */
     sqlite3_stmt *st = NULL;
     uint64_t now = 0;
     bool found = false;
-    if (err == QM_OK)
-        err = store_exec(s, "BEGIN IMMEDIATE", fault);
+    qm_err err = store_exec(s, "BEGIN IMMEDIATE", fault);
     if (err != QM_OK)
         return err;
     if (sqlite3_prepare_v2(s->db, "SELECT value FROM meta WHERE key = 'schema'", -1, &st, NULL) != SQLITE_OK)
@@ -269,4 +287,14 @@ qm_err store_schema_migrate(struct qm_store *s, int version, struct qm_fault *fa
     qm_err undone = store_exec(s, "ROLLBACK", NULL);
     (void)undone; /* closing does it too */
     return err;
+}
+
+qm_err store_schema_migrate(struct qm_store *s, int version, struct qm_fault *fault)
+{
+    qm_err err = keep_copy(s, version, fault);
+    if (err == QM_OK) /* a table that others refer to cannot be replaced otherwise */
+        err = store_exec(s, "PRAGMA foreign_keys=OFF", fault);
+    if (err == QM_OK)
+        err = migrate(s, fault);
+    return err == QM_OK ? store_exec(s, "PRAGMA foreign_keys=ON", fault) : err;
 }

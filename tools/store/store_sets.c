@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <xxhash.h>
 
 #include "tools/store/store_inside.h"
 
@@ -426,6 +427,11 @@ qm_err qm_live_sets_load(struct qm_store *s, const struct qm_instance_row *row, 
 
 /* ---- values ----------------------------------------------------------------------------------------------------------- */
 
+int64_t store_values_hash(uint32_t mask, const void *value, size_t len)
+{
+    return (int64_t)XXH3_64bits_withSeed(value, len, mask);
+}
+
 qm_err qm_values_put(struct qm_store *s, uint32_t mask, const uint8_t *const value[QM_PCR_COUNT], uint64_t *values_no,
                      struct qm_fault *fault)
 {
@@ -437,19 +443,22 @@ qm_err qm_values_put(struct qm_store *s, uint32_t mask, const uint8_t *const val
             memcpy(bytes + len, value[pcr], 32);
             len += 32;
         }
-    sqlite3_stmt *st = store_sql(s, "SELECT no FROM pcr_values WHERE mask = ?1 AND value = ?2", fault);
+    const int64_t hash = store_values_hash(mask, bytes, (size_t)len);
+    sqlite3_stmt *st = store_sql(s, "SELECT no FROM pcr_values WHERE hash = ?3 AND mask = ?1 AND value = ?2", fault);
     if (st == NULL)
         return QM_E_STORE;
     sqlite3_bind_int64(st, 1, mask);
     sqlite3_bind_blob(st, 2, bytes, len, SQLITE_STATIC);
+    sqlite3_bind_int64(st, 3, hash);
     qm_err err = store_number(s, st, values_no, &found, fault);
     if (err != QM_OK || found)
         return err;
-    st = store_sql(s, "INSERT INTO pcr_values(mask, value) VALUES(?1, ?2)", fault);
+    st = store_sql(s, "INSERT INTO pcr_values(mask, value, hash) VALUES(?1, ?2, ?3)", fault);
     if (st == NULL)
         return QM_E_STORE;
     sqlite3_bind_int64(st, 1, mask);
     sqlite3_bind_blob(st, 2, bytes, len, SQLITE_STATIC);
+    sqlite3_bind_int64(st, 3, hash);
     err = store_run(s, st, fault);
     *values_no = (uint64_t)sqlite3_last_insert_rowid(s->db);
     if (err == QM_OK && *values_no > UINT32_MAX)
