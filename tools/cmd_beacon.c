@@ -52,15 +52,15 @@ static qm_err rotate(struct qm_store *s, bool json, struct qm_fault *fault)
     return err;
 }
 
-static qm_err show_live(struct qm_store *s, bool json, struct qm_fault *fault)
+/* count: how many are live. */
+static qm_err show_live(struct qm_store *s, bool json, unsigned *count, struct qm_fault *fault)
 {
     struct qm_beacon_row row[QM_BEACONS_MAX];
-    unsigned count;
-    qm_err err = qm_beacons_live(s, row, &count, fault);
-    for (unsigned i = 0; err == QM_OK && i < count; i++)
+    qm_err err = qm_beacons_live(s, row, count, fault);
+    for (unsigned i = 0; err == QM_OK && i < *count; i++)
         if (json || i == 0)
             show(&row[i], json);
-    if (err == QM_OK && count == 0)
+    if (err == QM_OK && *count == 0)
         fputs("quotemill beacon: none is live; quotemill beacon rotate makes one\n", stderr);
     return err;
 }
@@ -90,11 +90,13 @@ int qm_cmd_beacon(int argc, char **argv)
         return qm_complain_usage("beacon", "no '%.64s' there; rotate or show", argv[first]);
     struct qm_store *s = NULL;
     struct qm_fault fault = {0};
+    unsigned live = 1;
     qm_err err = qm_store_open(&s, qm_home_path(home), rotates, &fault);
     if (err == QM_OK)
-        err = rotates ? rotate(s, json, &fault) : show_live(s, json, &fault);
+        err = rotates ? rotate(s, json, &fault) : show_live(s, json, &live, &fault);
     qm_store_close(s);
     if (err != QM_OK)
         return qm_complain("beacon", &fault);
-    return qm_stdout_close("beacon");
+    code = qm_stdout_close("beacon");
+    return code == QM_EXIT_OK && live == 0 ? QM_EXIT_FOUND : code; /* so that nobody publishes an empty one */
 }
