@@ -12,7 +12,7 @@
 
 enum { QM_STORE_SCHEMA = 6 };
 
-struct qm_store;
+struct qm_store; /* used by one thread at a time */
 
 /* Makes the home, or says that it is one already (*made false). What it began and could not finish is removed. */
 qm_err qm_store_create(const char *home, bool *made, struct qm_fault *fault) QM_MUST_USE;

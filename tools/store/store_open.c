@@ -338,10 +338,13 @@ qm_err qm_store_open(struct qm_store **out, const char *home, bool writable, str
     struct qm_store *s = calloc(1, sizeof *s);
     if (s == NULL)
         return qm_fail(fault, QM_E_NOMEM, 0, "no memory for the store");
+    /* A store is one thread's at a time, and nobody asks how much memory SQLite has: no lock for each call and allocation. */
+    sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0); /* refused once SQLite is in use, as it may be; then it counts on */
     snprintf(s->home, sizeof s->home, "%s", home);
     who_am_i(s->who, sizeof s->who);
     s->now_ms = now_ms();
-    if (sqlite3_open_v2(path, &s->db, writable ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY, NULL) != SQLITE_OK)
+    const int how = (writable ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY) | SQLITE_OPEN_NOMUTEX;
+    if (sqlite3_open_v2(path, &s->db, how, NULL) != SQLITE_OK)
         err = store_fail(s, fault, "opening it");
     if (err == QM_OK) {
         sqlite3_busy_timeout(s->db, STORE_BUSY_MS);
