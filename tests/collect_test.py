@@ -264,16 +264,26 @@ class Proxy:
             self.open = [master, slave]
             self.start(self.serve_device, master)
             return
-        for _ in range(50):
-            port = random.randrange(40000, 60000)
-            try:
-                self.servers = [socket.create_server(('127.0.0.1', port + i)) for i in (0, 1)]
-                break
-            except OSError:
-                continue
+        port, self.servers = self.two_ports()
         self.tcti = f'{kind}:host=127.0.0.1,port={port}'
         for server, serve in zip(self.servers, (getattr(self, 'serve_' + kind), self.serve_control if kind == 'swtpm' else self.serve_platform)):
             self.start(self.accept, server, serve)
+
+    @staticmethod
+    def two_ports():
+        "two neighbours, below the ports that the kernel gives to connections, which keep them for a minute"
+        for _ in range(200):
+            port = random.randrange(20000, 32000)
+            servers = []
+            try:
+                for i in (0, 1):
+                    servers.append(socket.create_server(('127.0.0.1', port + i)))
+                return port, servers
+            except OSError as e:
+                why = e
+                for server in servers:
+                    server.close()
+        raise SystemExit(f'FAIL no two ports for a proxy: {why}')
 
     def start(self, what, *args):
         threading.Thread(target=what, args=args, daemon=True).start()
@@ -361,6 +371,8 @@ class Proxy:
 
     def close(self):
         self.closed = True
+        for s in getattr(self, 'servers', []):
+            s.shutdown(socket.SHUT_RDWR)  # who waits in accept() holds the port beyond a close
         for s in self.open + getattr(self, 'servers', []):
             os.close(s) if isinstance(s, int) else s.close()
 
@@ -915,7 +927,7 @@ def passwords(folder):
         p = call('once', '--spool', spool, '--no-log', '--hierarchy-auth', name)
         check(p.returncode == 1 and why in text(p) and text(p).count('\n') == 1 and len(crossed) == before + 2, f'{name}: {why}, and the TPM is not asked', p.returncode, text(p))
         got = doctor('--hierarchy-auth', name)
-        check(got['passwords']['state'] == 'fail' and why in got['passwords']['text'] and got['TPM']['state'] == 'pass', f'doctor: {name}', got['passwords'])
+        check(got['passwords']['state'] == 'fail' and why in got['passwords']['text'] and got['TPM']['state'] == 'pass', f'doctor: {name}', got['passwords'], got['TPM'])
         check(not any(b'secret of' in x for x in crossed), f'{name}: what is in it is nowhere')
     for name, why in (('fifo', 'no regular file'), ('nowhere', 'No such file')):
         p = call('once', '--spool', spool, '--no-log', '--hierarchy-auth', name)
